@@ -1,0 +1,30 @@
+"""Groundswell keeps social counts right, fast and honest when something goes viral.
+
+import groundswell
+
+async with groundswell.open("sqlite:///groundswell.db") as gs:
+    me = gs.session()
+    await me.add("like", target=42, source=7)
+    likes = await me.count("like", 42)
+"""
+
+from groundswell.model import Add, Delete, Edge, Level, Put, Remove, Tally
+from groundswell.session import Count, EdgePage, Groundswell, Object, Session
+from groundswell.wiring import connect, open
+
+__all__ = [
+    "Add",
+    "Count",
+    "Delete",
+    "Edge",
+    "EdgePage",
+    "Groundswell",
+    "Level",
+    "Object",
+    "Put",
+    "Remove",
+    "Session",
+    "Tally",
+    "connect",
+    "open",
+]

@@ -1,0 +1,132 @@
+"""`serve`, `migrate`, `status` and `key`: what runs a node."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import signal
+from typing import Annotated, Final
+
+import typer
+from rich.logging import RichHandler
+from rich.table import Table
+
+from groundswell import config, wiring
+from groundswell.cli.main import File, Key, StoreUrl, Url, app, err, execute, out
+from groundswell.config import Settings
+from groundswell.errors import BadSettings
+
+PARENT_POLL_S: Final = 0.5
+
+
+@app.command()
+def serve(
+    store: StoreUrl = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    replicas: Annotated[int | None, typer.Option(help="Copies of the counts in this node.")] = None,
+    replica_delay_ms: Annotated[
+        str | None, typer.Option(help="Injected delay of each replica: 0,150,600.")
+    ] = None,
+    file: File = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+) -> None:
+    """Run one node until it is told to stop (SIGTERM, Ctrl-C)."""
+    flags = {
+        "store": store,
+        "host": host,
+        "port": port,
+        "replicas": replicas,
+        "replica_delay_ms": _delays(replica_delay_ms),
+        "log_level": log_level,
+    }
+    settings = config.load(file, flags=flags)
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(name)s: %(message)s",
+        handlers=[RichHandler(console=err, show_path=False)],
+    )
+    execute(_serve(settings))
+
+
+def _delays(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+async def _serve(settings: Settings) -> None:
+    from groundswell.server.run import free_port
+    from groundswell.server.run import serve as serve_app
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    port = free_port(settings.host, settings.port)
+    async with wiring.node(settings) as node:
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        out.print(
+            f"Groundswell listens on http://{host}:{port}, store "
+            f"{config.redacted(settings.store)}, {settings.replicas} replica(s).",
+            highlight=False,
+            soft_wrap=True,
+        )
+        await serve_app(wiring.app(node, settings), settings.host, port, stop)
+    out.print("Stopped; everything that was accepted is stored.", highlight=False)
+
+
+@app.command()
+def migrate(store: StoreUrl = None, file: File = None) -> None:
+    """Create the store's tables, or bring them to this version."""
+    settings = config.load(file, flags={"store": store})
+    before, after = wiring.migrate(settings)
+    url = config.redacted(settings.store)
+    done = f"was at version {before}, now at" if before != after else "is at"
+    out.print(f"{url} {done} version {after}.", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def status(url: Url = "http://127.0.0.1:8080", key: Key = None) -> None:
+    """Show where a node, its store and its replicas stand."""
+    execute(_status(url, key))
+
+
+async def _status(url: str, key: str | None) -> None:
+    async with wiring.connect(url, key=key) as gs:
+        found = await gs.status()
+    out.print(
+        f"{found.store}, epoch {found.epoch}, revision {found.revision}, rollup {found.rollup}, "
+        f"{found.backlog} event(s) waiting; version {found.version}, up {found.uptime_s:.0f} s",
+        highlight=False,
+        soft_wrap=True,
+    )
+    table = Table("replica", "rollup", "revision", "age ms", "injected delay ms")
+    for replica in found.replicas:
+        age = "unknown" if replica.age_ms is None else f"{replica.age_ms:.0f}"
+        table.add_row(
+            replica.name, str(replica.rollup), replica.revision, age, f"{replica.delay_ms:.0f}"
+        )
+    out.print(table)
+
+
+@app.command()
+def key(
+    name: Annotated[str, typer.Argument(help="For people: who will use it.")],
+    scope: Annotated[list[str] | None, typer.Option(help="read, write, admin; repeatable.")] = None,
+) -> None:
+    """Make an API key: prints it once, and the lines for groundswell.toml."""
+    scopes = scope or ["read", "write"]
+    if unknown := set(scopes) - {"read", "write", "admin"}:
+        raise BadSettings(f"Unknown scope {sorted(unknown)[0]!r}; there are read, write and admin.")
+    made = secrets.token_urlsafe(32)
+    digest = hashlib.sha256(made.encode()).hexdigest()
+    err.print("The key, shown only now:", highlight=False)
+    out.print(made, highlight=False, soft_wrap=True)
+    err.print("For groundswell.toml:", highlight=False)
+    listed = ", ".join(f'"{one}"' for one in scopes)
+    out.print(
+        f'[[keys]]\nname = "{name}"\nsha256 = "{digest}"\nscopes = [{listed}]',
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,123 @@
+"""Group commit: what arrives while a commit runs goes into the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+
+from groundswell.errors import GroundswellError, Overloaded, StoreUnavailable
+from groundswell.store import Batch, Changed, Committed, Refused, Store
+from groundswell.telemetry import Telemetry
+
+Waiting = tuple[Batch, "asyncio.Future[Committed]"]
+
+
+class Committer:
+    """Puts batches of many callers into few transactions, in the order in which they came.
+
+    The queue is bounded: beyond `queue_max` waiting writes a batch is refused as overloaded, at once.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        telemetry: Telemetry,
+        *,
+        group_max: int,
+        queue_max: int,
+        committed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store = store
+        self._telemetry = telemetry
+        self._group_max = group_max
+        self._queue_max = queue_max
+        self._committed = committed
+        self._queue: deque[Waiting] = deque()
+        self._queued = 0  # writes in the queue
+        self._arrived = asyncio.Event()
+        self._closed = False
+        self._changed = telemetry.writes.labels("changed")
+        self._unchanged = telemetry.writes.labels("unchanged")
+        self._refused = telemetry.writes.labels("refused")
+
+    async def submit(self, batch: Batch) -> Committed:
+        """Commit the batch with whatever else is waiting; returns once it is durable.
+
+        Raises Overloaded (nothing was changed) or StoreUnavailable (it may have happened). A caller
+        that is cancelled while it waits leaves its batch in the queue.
+        """
+        if self._closed:
+            raise StoreUnavailable("This node is stopping; nothing was changed. Ask another one.")
+        size = len(batch.writes)
+        if self._queued and self._queued + size > self._queue_max:
+            self._telemetry.overloaded.inc(size)
+            raise Overloaded(
+                f"{self._queued} writes are waiting already; nothing was changed. Try again later."
+            )
+        future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        self._queue.append((batch, future))
+        self._queued += size
+        self._arrived.set()
+        return await future
+
+    async def run(self) -> None:
+        """Commit until closed, then what is left."""
+        while self._queue or not self._closed:
+            await self._arrived.wait()
+            if self._queue:
+                await self._commit(self._take())
+            elif not self._closed:
+                self._arrived.clear()
+
+    def close(self) -> None:
+        """Refuse new batches; `run` ends when the accepted ones are committed."""
+        self._closed = True
+        self._arrived.set()
+
+    def _take(self) -> list[Waiting]:
+        group = [self._queue.popleft()]
+        size = len(group[0][0].writes)
+        while self._queue and size + len(self._queue[0][0].writes) <= self._group_max:
+            group.append(self._queue.popleft())
+            size += len(group[-1][0].writes)
+        self._queued -= size
+        return group
+
+    async def _commit(self, group: list[Waiting]) -> None:
+        started_s = time.perf_counter()
+        try:
+            results = await self._store.commit([batch for batch, _ in group])
+        except GroundswellError as error:
+            for _, future in group:
+                _fail(future, error)
+        except Exception as error:
+            # The store took nothing of it. One batch must not take the others down with it.
+            if len(group) == 1:
+                _fail(group[0][1], error)
+            else:
+                for one in group:
+                    await self._commit([one])
+        else:
+            self._telemetry.commit_seconds.observe(time.perf_counter() - started_s)
+            self._telemetry.commit_writes.observe(sum(len(batch.writes) for batch, _ in group))
+            for (_, future), result in zip(group, results, strict=True):
+                self._tell(future, result)
+            self._committed()
+
+    def _tell(self, future: asyncio.Future[Committed], result: Committed) -> None:
+        for outcome in result.outcomes:
+            if isinstance(outcome, Refused):
+                self._refused.inc()
+            elif isinstance(outcome, Changed) and not outcome.changed:
+                self._unchanged.inc()
+            else:
+                self._changed.inc()
+        if not future.done():
+            future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Committed], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

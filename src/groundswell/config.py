@@ -1,0 +1,177 @@
+"""Settings: one frozen value, built from file, environment and flags; the later wins."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from groundswell.errors import BadSettings
+from groundswell.kinds import BUILT_IN, Kind, Kinds
+
+PREFIX: Final = "GROUNDSWELL_"
+LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class ApiKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A key that the node accepts; `groundswell key` makes one."""
+
+    name: str  # for people
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{64}$")]
+    scopes: list[Literal["read", "write", "admin"]]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set. The comments are the reference's texts."""
+
+    store: str = "sqlite:///groundswell.db"  # where the truth lives; memory:// forgets it at exit
+    host: str = "127.0.0.1"  # address to listen on; any but loopback needs keys
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080  # 0: any free one
+    replicas: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1  # copies of counts in this node
+    replica_delay_ms: tuple[NotNegative, ...] = ()  # injected delay of each, for demonstrations
+    replica_mib: Positive = 64  # memory of each replica
+    wait_ms: NotNegative = 100  # how long a read waits for a replica, where it does not say
+    group_max: Positive = 10_000  # writes in one commit
+    queue_max: Positive = 50_000  # writes that may wait for a commit
+    events_max: Positive = 10_000  # events in one rollup
+    rollup_pause_ms: NotNegative = 20  # between two rollups
+    poll_ms: Positive = 50  # how soon is noticed what other processes did
+    rollups_kept: Positive = 1_000  # length of the change feed
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"  # on standard error
+    kinds: dict[str, Kind] = {}  # declared kinds, beside and instead of the built-in ones
+    keys: list[ApiKey] = []  # API keys; none: no key is needed
+
+    def declared(self) -> Kinds:
+        """The built-in kinds with those of the settings over them."""
+        kinds = {kind.name: kind for kind in BUILT_IN}
+        for name, kind in self.kinds.items():
+            if kind.name not in ("", name):
+                raise BadSettings(f"Kind {name} is given another name, {kind.name}.")
+            kinds[name] = msgspec.structs.replace(kind, name=name)
+        return Kinds(list(kinds.values()))
+
+    def delays_s(self) -> list[float]:
+        """The injected delay of every replica."""
+        delays = [delay_ms / 1000 for delay_ms in self.replica_delay_ms]
+        return (delays + [0.0] * self.replicas)[: self.replicas]
+
+    def check(self) -> None:
+        """Raise BadSettings where single settings are right but do not go together."""
+        self.declared()
+        if len(self.replica_delay_ms) > self.replicas:
+            raise BadSettings(
+                f"replica_delay_ms names {len(self.replica_delay_ms)} delays for {self.replicas} "
+                "replicas."
+            )
+        if self.host not in LOOPBACK and not self.keys:
+            raise BadSettings(
+                f"host = {self.host!r} is reachable from outside, and there are no API keys. Make one "
+                "with `groundswell key`, or listen on 127.0.0.1."
+            )
+
+
+def load(
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> Settings:
+    """The settings of a file (default: groundswell.toml, if there is one), environment and flags.
+
+    Raises BadSettings for a file that is missing or no TOML, for unknown keys (naming the nearest),
+    and for values that do not fit.
+    """
+    found = _from_file(file) | _from_environment(os.environ if environment is None else environment)
+    found |= {name: value for name, value in (flags or {}).items() if value is not None}
+    settings = _convert(found)
+    settings.check()
+    return settings
+
+
+def _from_file(file: Path | None) -> dict[str, Any]:
+    path = file or Path("groundswell.toml")
+    if file is None and not path.exists():
+        return {}
+    try:
+        found = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise BadSettings(f"{path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSettings(f"{path} is not valid TOML: {error}.") from error
+    _refuse_unknown(found, Settings, str(path))
+    for name, kind in dict(found.get("kinds") or {}).items():
+        if isinstance(kind, dict):
+            _refuse_unknown(kind, Kind, f"{path}, [kinds.{name}]")
+    for key in found.get("keys") or []:
+        if isinstance(key, dict):
+            _refuse_unknown(key, ApiKey, f"{path}, [[keys]]")
+    return found
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    given = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(PREFIX) and not name.startswith((f"{PREFIX}TEST_", f"{PREFIX}DATA"))
+    }
+    _refuse_unknown(given, Settings, f"the environment ({PREFIX}*)")
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in ("kinds", "keys"):
+            try:
+                found[name] = msgspec.json.decode(value)
+            except msgspec.DecodeError as error:
+                raise BadSettings(f"{PREFIX}{name.upper()} is not valid JSON: {error}.") from error
+        elif name == "replica_delay_ms":
+            found[name] = [part for part in value.split(",") if part]
+        else:
+            found[name] = value
+    return found
+
+
+def _refuse_unknown(given: Mapping[str, Any], shape: type[msgspec.Struct], where: str) -> None:
+    known = [field.encode_name for field in msgspec.structs.fields(shape)]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
+            raise BadSettings(f"Unknown key {name!r} in {where}: {hint}")
+
+
+def _convert(found: dict[str, Any]) -> Settings:
+    try:
+        return msgspec.convert(found, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadSettings(f"A setting does not fit: {error}.") from error
+
+
+def sqlite_path(url: str) -> str:
+    """The file that a `sqlite:///path` URL names (four slashes: an absolute path)."""
+    parts = urlsplit(url)
+    if parts.netloc or not parts.path.startswith("/") or len(parts.path) < 2 or parts.query:
+        raise BadSettings(
+            f"{redacted(url)} is no store: write sqlite:///file.db, or sqlite:////folder/file.db."
+        )
+    return unquote(parts.path[1:])
+
+
+def redacted(url: str) -> str:
+    """A store's URL without its password."""
+    return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1:***@", url)
+
+
+def load_only(found: Mapping[str, Any]) -> Settings:
+    """Settings from these values alone, with the same checks."""
+    _refuse_unknown(found, Settings, "the settings")
+    settings = _convert(dict(found))
+    settings.check()
+    return settings

@@ -1,0 +1,84 @@
+"""The five levels, and the one function that decides who may serve a read. Pure."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from groundswell.model import Level
+from groundswell.revision import Revision, SessionToken
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """Where a replica stands: one immutable value, replaced as the replica moves on."""
+
+    epoch: int  # timeline of the store it follows
+    rollup: int  # number of the last rollup it applied
+    revision: Revision  # what that rollup includes
+    fresh_at_s: float  # monotonic time at which nothing newer existed; -inf while not known
+
+
+class Serve(msgspec.Struct, frozen=True):
+    """Let this replica answer."""
+
+    replica: int  # index into the standings that were given
+    overlay: bool  # add the session's own writes that it has not seen
+
+
+class Elsewhere(enum.Enum):
+    """No replica answers now."""
+
+    WAIT = "wait"  # one of them may qualify soon
+    PRIMARY = "primary"  # only the primary can meet this
+
+
+Decision = Serve | Elsewhere
+
+__all__ = ["Decision", "Elsewhere", "Level", "Serve", "Standing", "choose"]
+
+_SERVE: Final = tuple((Serve(i, False), Serve(i, True)) for i in range(64))
+
+
+def choose(
+    level: Level,
+    token: SessionToken | None,
+    standings: Sequence[Standing],
+    *,
+    turn: int,
+    now_s: float,
+    additive: bool,
+    max_age_s: float | None = None,
+) -> Decision:
+    """Who may serve a read at `level` for a session that carries `token`.
+
+    `additive` says that what is read is a count, so that own writes which a replica lacks can be added
+    on top. Among the replicas that qualify, `turn` picks: the first from `turn % len(standings)` on.
+    """
+    if level is Level.LINEARIZABLE:
+        return Elsewhere.PRIMARY
+    session = None if level is Level.EVENTUAL else token
+    total = len(standings)
+    for step in range(total):
+        index = (turn + step) % total
+        at = standings[index]
+        if max_age_s is not None and now_s - at.fresh_at_s > max_age_s:
+            continue
+        if session is None:
+            return serve(index, overlay=False)
+        if session.epoch != at.epoch:
+            return Elsewhere.PRIMARY
+        if level is not Level.READ_YOUR_WRITES and not at.revision.includes(session.read):
+            continue
+        if level is Level.MONOTONIC or session.sees_writes(at.revision):
+            return serve(index, overlay=False)
+        if additive and session.overlays(at.revision):
+            return serve(index, overlay=True)
+    return Elsewhere.WAIT if total else Elsewhere.PRIMARY
+
+
+def serve(replica: int, *, overlay: bool) -> Serve:
+    """The decision for `replica`, from a table where it is small: reads are many."""
+    return _SERVE[replica][overlay] if replica < len(_SERVE) else Serve(replica, overlay)

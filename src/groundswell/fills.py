@@ -1,0 +1,78 @@
+"""Brings into a replica what it does not hold: each row is asked of the store once, whoever waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Any, Final, TypeVar
+
+from groundswell.model import Counter, Document, Key
+from groundswell.replica import Held, Replica
+from groundswell.store import Store
+
+TRIES: Final = 3  # a fill is overtaken when a rollup lands while it is read
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Fills:
+    """Reads of a replica that fill what is missing (single flight)."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._running: dict[tuple[str, Any], asyncio.Task[None]] = {}
+
+    async def counters(self, replica: Replica, keys: Sequence[Key]) -> Held[Counter] | None:
+        """All these counters at one standing; None where the replica cannot show them there."""
+
+        async def fill(missing: list[Key]) -> None:
+            replica.fill_counters(missing, await self._store.counters(missing))
+
+        return await self._held(replica, keys, replica.counters, fill)
+
+    async def documents(self, replica: Replica, ids: Sequence[str]) -> Held[Document] | None:
+        """The same for objects."""
+
+        async def fill(missing: list[str]) -> None:
+            replica.fill_documents(missing, await self._store.documents(missing))
+
+        return await self._held(replica, ids, replica.documents, fill)
+
+    async def _held(
+        self,
+        replica: Replica,
+        keys: Sequence[K],
+        get: Callable[[Sequence[K]], Awaitable[Held[T]]],
+        fill: Callable[[list[K]], Awaitable[None]],
+    ) -> Held[T] | None:
+        held = await get(keys)
+        for _ in range(TRIES):
+            if None not in held.rows:
+                return held
+            missing = [key for key, row in zip(keys, held.rows, strict=True) if row is None]
+            await self._fill(replica.name, missing, fill)
+            held = await get(keys)
+        return None if None in held.rows else held
+
+    async def _fill(
+        self, name: str, missing: list[K], fill: Callable[[list[K]], Awaitable[None]]
+    ) -> None:
+        mine = [key for key in dict.fromkeys(missing) if (name, key) not in self._running]
+        waiting = {self._running[name, key] for key in missing if (name, key) in self._running}
+        if mine:
+            task = asyncio.ensure_future(self._run(name, mine, fill))
+            self._running.update({(name, key): task for key in mine})
+            waiting.add(task)
+        # Shielded: a reader that goes away must not take the others' fill with it.
+        await asyncio.gather(*(asyncio.shield(task) for task in waiting))
+
+    async def _run(
+        self, name: str, keys: list[K], fill: Callable[[list[K]], Awaitable[None]]
+    ) -> None:
+        try:
+            await fill(keys)
+        finally:
+            for key in keys:
+                del self._running[name, key]

@@ -1,0 +1,102 @@
+"""A follower: tails the change feed and keeps one replica up to date."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from groundswell.errors import StoreUnavailable
+from groundswell.replica import Replica
+from groundswell.revision import Revision
+from groundswell.store import Feed, Store
+
+log = logging.getLogger(__name__)
+
+CHANGES_MAX: Final = 20_000  # in one answer of the feed: bounds the time the event loop is held
+PROBES_MAX: Final = 1_000
+
+
+class Follower:
+    """Feeds one replica, in order, and knows how old it may be.
+
+    The age needs no wall clock: whoever asks the store at monotonic time t learns what was committed
+    by then, and once the replica includes that, it was fresh at t. `delay_s` holds every answer of the
+    store back before it is applied, to imitate a replica that is far away.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        replica: Replica,
+        *,
+        poll_s: float,
+        delay_s: float = 0.0,
+        moved: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store = store
+        self._replica = replica
+        self._poll_s = poll_s
+        self._delay_s = delay_s
+        self._moved = moved
+        self._wanted = asyncio.Event()
+        self._fetched = -1  # the rollup asked after; -1: none, the first answer says where to begin
+        self._held_back: deque[tuple[float, Feed]] = deque()
+        self._probes: deque[tuple[float, Revision]] = deque()  # (asked at, what there was)
+
+    def notify(self) -> None:
+        """There is a new rollup."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Follow until cancelled. Goes on where it was when the store comes back."""
+        while True:
+            self._wanted.clear()
+            try:
+                caught_up = await self.step()
+            except StoreUnavailable as error:
+                log.warning("replica %s: %s", self._replica.name, error)
+                caught_up = True
+            if caught_up:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wanted.wait(), self._poll_s)
+
+    async def step(self) -> bool:
+        """Ask the feed once; whether there was nothing more to ask for."""
+        loop = asyncio.get_running_loop()
+        asked_s = loop.time()
+        feed = await self._store.feed(self._fetched, CHANGES_MAX)
+        begin_anew = feed.behind or self._fetched < 0
+        self._fetched = feed.latest.number if begin_anew else self._fetched + len(feed.rollups)
+        self._held_back.append((asked_s, feed))
+        if self._delay_s:
+            loop.call_later(self._delay_s, self._apply)
+        else:
+            self._apply()
+        return self._fetched >= feed.latest.number
+
+    def _apply(self) -> None:
+        asked_s, feed = self._held_back.popleft()
+        if feed.behind or feed.epoch != self._replica.standing.epoch:
+            self._replica.reset(feed.epoch, feed.latest)
+            self._probes.clear()
+        else:
+            for rollup in feed.rollups:
+                self._replica.apply(rollup)
+        self._certify(asked_s, feed.head)
+        if feed.rollups or feed.behind:
+            self._moved()
+
+    def _certify(self, asked_s: float, head: Revision) -> None:
+        if self._probes and (self._probes[-1][1] == head or len(self._probes) == PROBES_MAX):
+            self._probes.pop()
+        self._probes.append((asked_s, head))
+        fresh_at_s = -math.inf
+        while self._probes and self._replica.standing.revision.includes(self._probes[0][1]):
+            fresh_at_s = self._probes.popleft()[0]
+        if fresh_at_s > self._replica.standing.fresh_at_s:
+            self._replica.certify(fresh_at_s)

@@ -1,0 +1,218 @@
+"""The declared kinds, and the checks that every id and every write must pass. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+
+from groundswell.errors import BadRequest, BadSettings, TooLarge, UnknownKind
+from groundswell.model import (
+    EDGE_DATA_BYTES_MAX,
+    ID_CHARS_MAX,
+    INT_MAX,
+    OBJECT_BYTES_MAX,
+    VALUE_MAX,
+    Add,
+    Delete,
+    Id,
+    Key,
+    Level,
+    Put,
+    Remove,
+    Tally,
+    Write,
+)
+
+IdType = Literal["int", "uuid", "text"]
+
+_KIND_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_INT: Final = re.compile(r"-?[1-9][0-9]{0,18}|0")
+_UUID: Final = re.compile(
+    r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+)
+
+
+class ValueRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole numbers that an edge's value may be, both ends included."""
+
+    min: int
+    max: int
+
+
+class Kind(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A declared type of edge."""
+
+    name: str = ""
+    source: IdType = "int"
+    target: IdType = "int"
+    consistency: Level = Level.CAUSAL  # level of a read that names none
+    unique: bool = True  # False: tallies, counted without an edge
+    exclusive: bool = False  # at most one source per target
+    inverse: bool = False  # also list what a source did
+    value: ValueRange | None = None  # edges carry a number; its sum is kept beside the count
+
+    def check(self) -> None:
+        """Raise BadSettings where the declaration contradicts itself."""
+        if not _KIND_NAME.fullmatch(self.name):
+            raise BadSettings(
+                f"Kind name {self.name!r}: use a lower-case letter, then up to 31 letters, digits or _."
+            )
+        if not self.unique and (self.exclusive or self.inverse or self.value):
+            raise BadSettings(
+                f"Kind {self.name}: unique = false stores no edges, so it excludes exclusive, inverse "
+                "and value."
+            )
+        if self.value and not -VALUE_MAX <= self.value.min <= self.value.max <= VALUE_MAX:
+            raise BadSettings(
+                f"Kind {self.name}: value needs min <= max, both between -{VALUE_MAX} and {VALUE_MAX}."
+            )
+
+
+BUILT_IN: Final = (
+    Kind(name="follow", inverse=True),
+    Kind(name="like", inverse=True),
+    Kind(name="view", unique=False),
+    Kind(name="review", value=ValueRange(1, 5)),
+    Kind(name="reply"),
+    Kind(name="seat", target="text", exclusive=True),
+)
+
+
+class Kinds:
+    """The kinds a node knows, by name."""
+
+    def __init__(self, kinds: Sequence[Kind] = BUILT_IN) -> None:
+        for kind in kinds:
+            kind.check()
+        self._by_name = {kind.name: kind for kind in kinds}
+
+    def __getitem__(self, name: str) -> Kind:
+        try:
+            return self._by_name[name]
+        except (KeyError, TypeError):
+            known = ", ".join(self._by_name)
+            raise UnknownKind(f"There is no kind {name!r:.60}; declared are: {known}.") from None
+
+    def __iter__(self) -> Iterator[Kind]:
+        return iter(self._by_name.values())
+
+    def key(self, kind: str, target: object) -> Key:
+        """The checked key of a count."""
+        return kind, check_id(self[kind].target, target, "target")
+
+
+def check_id(wanted: IdType, value: object, what: str) -> Id:
+    """`value` as an id of the declared type; UUIDs come back in lower case."""
+    if wanted == "int":
+        if type(value) is int and -INT_MAX <= value <= INT_MAX:
+            return value
+        raise BadRequest(f"The {what} must be a 64-bit integer, not {value!r:.60}.")
+    if type(value) is not str:
+        raise BadRequest(f"The {what} must be a string, not {value!r:.60}.")
+    if wanted == "uuid":
+        if _UUID.fullmatch(value):
+            return value.lower()
+        raise BadRequest(
+            f"The {what} must be a UUID like 8-4-4-4-12 hex digits, not {value!r:.60}."
+        )
+    return check_text(value, what)
+
+
+def check_text(value: str, what: str) -> str:
+    """`value` where it may be a text id."""
+    if not value:
+        raise BadRequest(f"The {what} is empty.")
+    if len(value) > ID_CHARS_MAX:
+        raise TooLarge(f"The {what} has {len(value)} characters; the limit is {ID_CHARS_MAX}.")
+    if "\x00" in value or not value.isprintable():
+        raise BadRequest(f"The {what} holds characters that cannot be printed: {value!r:.60}.")
+    return value
+
+
+def parse_id(wanted: IdType, text: str, what: str) -> Id:
+    """The id that a path segment or a command-line argument spells."""
+    if wanted == "int" and _INT.fullmatch(text):
+        return check_id(wanted, int(text), what)
+    return check_id(wanted, text, what)
+
+
+def check_write(kinds: Kinds, write: Write) -> Write:
+    """`write` in the one form that stores accept; raises a BadRequest that says what is wrong."""
+    match write:
+        case Add():
+            return _check_add(kinds[write.kind], write)
+        case Remove():
+            kind = _with_edges(kinds[write.kind])
+            source = check_id(kind.source, write.source, "source")
+            target = check_id(kind.target, write.target, "target")
+            if source is write.source and target is write.target:
+                return write
+            return Remove(write.kind, target, source)
+        case Tally():
+            return _check_tally(kinds[write.kind], write)
+        case Put():
+            check_text(write.id, "object id")
+            check_text(write.type, "object type")
+            _check_version(write.if_version)
+            data = canonical(write.data, OBJECT_BYTES_MAX, "object's data")
+            return Put(write.id, write.type, data, write.if_version)
+        case Delete():
+            check_text(write.id, "object id")
+            _check_version(write.if_version)
+            return write
+
+
+def _check_add(kind: Kind, write: Add) -> Add:
+    _with_edges(kind)
+    source = check_id(kind.source, write.source, "source")
+    target = check_id(kind.target, write.target, "target")
+    if kind.value is None:
+        if write.value is not None:
+            raise BadRequest(f"Edges of kind {kind.name} carry no value.")
+    elif type(write.value) is not int or not kind.value.min <= write.value <= kind.value.max:
+        raise BadRequest(
+            f"Edges of kind {kind.name} need a whole value from {kind.value.min} to {kind.value.max}."
+        )
+    if write.data is None and source is write.source and target is write.target:
+        return write
+    data = None
+    if write.data is not None and bytes(write.data) != b"null":
+        data = canonical(write.data, EDGE_DATA_BYTES_MAX, "edge's data")
+    return Add(write.kind, target, source, write.value, data)
+
+
+def _check_tally(kind: Kind, write: Tally) -> Tally:
+    if kind.unique:
+        raise BadRequest(f"Kind {kind.name} stores edges: add one instead of a tally.")
+    if type(write.by) is not int or not 1 <= write.by <= VALUE_MAX:
+        raise BadRequest(f"A tally's `by` must be a whole number from 1 to {VALUE_MAX}.")
+    if write.id is not None:
+        check_text(write.id, "tally id")
+    return Tally(write.kind, check_id(kind.target, write.target, "target"), write.by, write.id)
+
+
+def _with_edges(kind: Kind) -> Kind:
+    if not kind.unique:
+        raise BadRequest(f"Kind {kind.name} stores no edges: use a tally.")
+    return kind
+
+
+def _check_version(version: int | None) -> None:
+    if version is not None and not 0 <= version <= INT_MAX:
+        raise BadRequest("`if_version` must be 0 (only if there is none) or a version.")
+
+
+def canonical(data: msgspec.Raw, bytes_max: int, what: str) -> msgspec.Raw:
+    """A JSON object with its keys in order, so that equal contents are equal bytes."""
+    if len(bytes(data)) > bytes_max:
+        raise TooLarge(f"The {what} has {len(bytes(data))} bytes; the limit is {bytes_max}.")
+    try:
+        value: Any = msgspec.json.decode(data)
+        if not isinstance(value, dict):
+            raise BadRequest(f"The {what} must be a JSON object.")
+        return msgspec.Raw(msgspec.json.encode(value, order="sorted"))
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        raise BadRequest(f"The {what} is not valid JSON: {error}.") from error

@@ -1,0 +1,481 @@
+"""One node: the parts put together, and what it answers. No transport in it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Coroutine, Sequence
+from importlib.metadata import version
+from typing import Any, Final
+
+import msgspec
+
+from groundswell.api import Reply
+from groundswell.committer import Committer
+from groundswell.consistency import Level
+from groundswell.errors import (
+    BadRequest,
+    BadToken,
+    EdgeNotFound,
+    GroundswellError,
+    ObjectNotFound,
+    TooLarge,
+)
+from groundswell.follower import Follower
+from groundswell.kinds import Kind, Kinds, check_id, check_text, check_write
+from groundswell.model import KEYS_MAX, PAGE_MAX, WRITES_MAX, Counter, Edge, Id, Key, Write
+from groundswell.reader import PRIMARY, Reader, Served, Want
+from groundswell.replica import Replica
+from groundswell.revision import Revision, SessionToken, Wrote
+from groundswell.rollup import RollupWorker
+from groundswell.store import Batch, Changed, Committed, Cursor, Outcome, Refused, Store, Window
+from groundswell.telemetry import Telemetry
+from groundswell.wire import (
+    CountAnswer,
+    CountItem,
+    CountsAnswer,
+    EdgeAnswer,
+    EdgeItem,
+    EdgesAnswer,
+    ListQuery,
+    ObjectAnswer,
+    ReadInfo,
+    ReadOptions,
+    ReplicaStatus,
+    StatusAnswer,
+)
+
+log = logging.getLogger(__name__)
+
+WAIT_MS_MAX: Final = 60_000
+TOKENS_MAX: Final = 16  # in one call
+EFFECTS_LISTED: Final = 16  # of one write, in a session token
+
+_STRICTNESS: Final = {level: rank for rank, level in enumerate(Level)}
+
+
+class Tuning(msgspec.Struct, frozen=True, kw_only=True):
+    """How a node works; the defaults suit one machine."""
+
+    group_max: int = 10_000  # writes in one commit
+    queue_max: int = 50_000  # writes waiting for a commit
+    events_max: int = 10_000  # events in one rollup
+    rollup_pause_ms: int = 20  # between two rollups
+    poll_ms: int = 50  # how soon what other processes did is noticed
+    wait_ms: int = 100  # how long a read waits for a replica, where it does not say
+
+
+class Node:
+    """Implements `groundswell.api.Api` over a store and its replicas."""
+
+    def __init__(
+        self,
+        store: Store,
+        kinds: Kinds,
+        replicas: Sequence[tuple[Replica, float]],
+        tuning: Tuning | None = None,
+    ) -> None:
+        """`replicas` come with the seconds by which each is held back."""
+        tuning = tuning or Tuning()
+        self._store = store
+        self._kinds = kinds
+        self._tuning = tuning
+        self._replicas = replicas
+        self._began_s = time.monotonic()
+        self.telemetry = Telemetry()
+        self._worker = RollupWorker(
+            store,
+            self.telemetry,
+            events_max=tuning.events_max,
+            pause_s=tuning.rollup_pause_ms / 1000,
+            poll_s=tuning.poll_ms / 1000,
+            rolled=self._rolled,
+        )
+        self._reader = Reader(
+            store, [replica for replica, _ in replicas], self._worker, self.telemetry
+        )
+        self._followers = [
+            Follower(
+                store,
+                replica,
+                poll_s=tuning.poll_ms / 1000,
+                delay_s=delay_s,
+                moved=self._reader.moved,
+            )
+            for replica, delay_s in replicas
+        ]
+        self._committer = Committer(
+            store,
+            self.telemetry,
+            group_max=tuning.group_max,
+            queue_max=tuning.queue_max,
+            committed=self._worker.notify,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+        self._wants = {
+            (level, primary): Want(level, None, tuning.wait_ms / 1000, primary)
+            for level in Level
+            for primary in (True, False)
+        }
+
+    # --- life -----------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin to work; returns when every replica knows where it stands."""
+        for follower in self._followers:
+            await follower.step()
+        self._spawn("committer", self._committer.run())
+        self._spawn("rollup", self._worker.run())
+        for (replica, _), follower in zip(self._replicas, self._followers, strict=True):
+            self._spawn(f"follower {replica.name}", follower.run())
+
+    async def stop(self) -> None:
+        """Finish the accepted writes, then let go of the store; calling it twice does nothing."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._committer.close()
+        for task in self._tasks[1:]:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._store.close()
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not self._stopping and not task.cancelled() and (error := task.exception()):
+            log.critical(
+                "%s failed; this node has to be restarted", task.get_name(), exc_info=error
+            )
+
+    def _rolled(self) -> None:
+        for follower in self._followers:
+            follower.notify()
+
+    @property
+    def kinds(self) -> Kinds:
+        """The declared kinds."""
+        return self._kinds
+
+    def is_alive(self) -> bool:
+        """Whether all parts of the node work."""
+        return bool(self._tasks) and not any(task.done() for task in self._tasks)
+
+    def is_ready(self) -> bool:
+        """Whether it should be sent requests: alive, not stopping, every replica in the feed."""
+        return (
+            self.is_alive()
+            and not self._stopping
+            and all(replica.standing.epoch == self._store.epoch for replica, _ in self._replicas)
+        )
+
+    # --- session tokens -------------------------------------------------------------------------
+
+    def _session(self, tokens: str | None) -> SessionToken | None:
+        if not tokens:
+            return None
+        texts = tokens.split(",")
+        if len(texts) > TOKENS_MAX:
+            raise BadToken(f"{len(texts)} session tokens were sent; the limit is {TOKENS_MAX}.")
+        session = SessionToken.decode(texts[0].strip())
+        for text in texts[1:]:
+            session = session.merge(SessionToken.decode(text.strip()))
+        if session.store != self._store.identity:
+            raise BadToken("The session token comes from another store; start a new session.")
+        return session
+
+    def _current(self, session: SessionToken | None) -> SessionToken:
+        """The session's token in this epoch: what an older one says proves nothing any more."""
+        if session is not None and session.epoch == self._store.epoch:
+            return session
+        return SessionToken(store=self._store.identity, epoch=self._store.epoch)
+
+    def _read_token(
+        self, level: Level, session: SessionToken | None, revision: Revision
+    ) -> str | None:
+        if level is Level.EVENTUAL:
+            return session.encode() if session else None
+        return self._current(session).saw(revision).encode()
+
+    # --- writes ---------------------------------------------------------------------------------
+
+    async def write(  # noqa: D102
+        self, writes: Sequence[Write], *, atomic: bool = False, tokens: str | None = None
+    ) -> Reply[list[Outcome]]:
+        session = self._session(tokens)
+        if len(writes) > WRITES_MAX:
+            raise TooLarge(f"{len(writes)} writes in one call; the limit is {WRITES_MAX}.")
+        checked, outcomes = self._check(writes, alone=atomic or len(writes) == 1)
+        if not checked:
+            return Reply(outcomes, session.encode() if session else None)
+        batch = Batch(tuple(write for _, write in checked), atomic)
+        committed = await self._committer.submit(batch)
+        for (index, _), outcome in zip(checked, committed.outcomes, strict=True):
+            outcomes[index] = outcome
+        return Reply(outcomes, _after(self._current(session), committed).encode())
+
+    def _check(
+        self, writes: Sequence[Write], *, alone: bool
+    ) -> tuple[list[tuple[int, Write]], list[Outcome]]:
+        """The writes that may be tried, with their places, and the refusals of the others."""
+        checked: list[tuple[int, Write]] = []
+        outcomes: list[Outcome] = [_NOT_YET] * len(writes)
+        for index, write in enumerate(writes):
+            try:
+                checked.append((index, check_write(self._kinds, write)))
+            except GroundswellError as error:
+                if alone:
+                    raise
+                outcomes[index] = Refused(error.code, error.detail)
+        return checked, outcomes
+
+    # --- counts ---------------------------------------------------------------------------------
+
+    async def count(  # noqa: D102
+        self, kind: str, target: Id, options: ReadOptions, tokens: str | None = None
+    ) -> Reply[CountAnswer]:
+        declared = self._kinds[kind]
+        key = (kind, check_id(declared.target, target, "target"))
+        want = self._want(declared.consistency, options)
+        session = self._session(tokens)
+        served = await self._reader.counters((key,), want, session)
+        count, sum_, pending = _overlaid(key, served.rows[0], served)
+        answer = CountAnswer(
+            count=count,
+            pending=pending,
+            read=_info(want, served),
+            sum=None if declared.value is None else sum_,
+        )
+        return Reply(answer, self._read_token(want.level, session, served.revision))
+
+    async def counts(  # noqa: D102
+        self, keys: Sequence[Key], options: ReadOptions, tokens: str | None = None
+    ) -> Reply[CountsAnswer]:
+        if not keys:
+            raise BadRequest("No keys were given.")
+        if len(keys) > KEYS_MAX:
+            raise TooLarge(f"{len(keys)} keys in one read; the limit is {KEYS_MAX}.")
+        checked = [self._kinds.key(kind, target) for kind, target in keys]
+        declared = {kind: self._kinds[kind] for kind, _ in keys}
+        strictest = max((k.consistency for k in declared.values()), key=_STRICTNESS.__getitem__)
+        want = self._want(strictest, options)
+        session = self._session(tokens)
+        served = await self._reader.counters(checked, want, session)
+        items = [
+            _item(key, row, served, declared[key[0]])
+            for key, row in zip(checked, served.rows, strict=True)
+        ]
+        return Reply(
+            CountsAnswer(items, _info(want, served)),
+            self._read_token(want.level, session, served.revision),
+        )
+
+    def _want(self, default: Level, options: ReadOptions) -> Want:
+        level = options.consistency or default
+        primary = options.fallback == "primary"
+        if options.max_age_ms is None and options.wait_ms is None:
+            return self._wants[level, primary]
+        if options.max_age_ms is not None and options.max_age_ms < 0:
+            raise BadRequest("max_age_ms must not be negative.")
+        wait_ms = self._tuning.wait_ms if options.wait_ms is None else options.wait_ms
+        if not 0 <= wait_ms <= WAIT_MS_MAX:
+            raise BadRequest(f"wait_ms must be from 0 to {WAIT_MS_MAX}.")
+        max_age_s = None if options.max_age_ms is None else options.max_age_ms / 1000
+        return Want(level, max_age_s, wait_ms / 1000, primary)
+
+    # --- edges and objects ----------------------------------------------------------------------
+
+    async def edge(  # noqa: D102
+        self,
+        kind: str,
+        target: Id,
+        source: Id,
+        options: ReadOptions,
+        tokens: str | None = None,
+    ) -> Reply[EdgeAnswer]:
+        declared = self._with_edges(kind)
+        target = check_id(declared.target, target, "target")
+        source = check_id(declared.source, source, "source")
+        want = self._want(declared.consistency, options)
+        session = self._session(tokens)
+        edge, revision = await self._store.edge(kind, target, source)
+        token = self._read_token(want.level, session, revision)
+        if edge is None:
+            raise _learnt(EdgeNotFound(f"There is no {kind} of {target} by {source}."), token)
+        answer = EdgeAnswer(
+            kind=kind,
+            target=edge.target,
+            source=edge.source,
+            created_ms=edge.created_ms,
+            value=edge.value,
+            data=edge.data,
+            read=self._from_primary(want),
+        )
+        return Reply(answer, token)
+
+    async def edges(  # noqa: D102
+        self,
+        kind: str,
+        *,
+        target: Id | None = None,
+        source: Id | None = None,
+        query: ListQuery,
+        tokens: str | None = None,
+    ) -> Reply[EdgesAnswer]:
+        declared = self._with_edges(kind)
+        want = self._want(declared.consistency, query)
+        session = self._session(tokens)
+        if target is not None and source is None:
+            end = check_id(declared.target, target, "target")
+            page = await self._store.edges(kind, end, _window(query, declared.source))
+        elif source is not None and target is None:
+            if not declared.inverse:
+                raise BadRequest(f"Kind {kind} is not declared with inverse = true.")
+            end = check_id(declared.source, source, "source")
+            page = await self._store.inverse(kind, end, _window(query, declared.target))
+        else:
+            raise BadRequest("Name the target or the source of the list, and not both.")
+        answer = EdgesAnswer(
+            [_edge_item(edge) for edge in page.edges],
+            None if page.next is None else page.next.encode(),
+            None if page.prev is None else page.prev.encode(),
+            self._from_primary(want),
+        )
+        return Reply(answer, self._read_token(want.level, session, page.revision))
+
+    def _with_edges(self, kind: str) -> Kind:
+        declared = self._kinds[kind]
+        if not declared.unique:
+            raise BadRequest(f"Kind {kind} stores no edges, only their count.")
+        return declared
+
+    def _from_primary(self, want: Want) -> ReadInfo:
+        self.telemetry.reads.labels(want.level, PRIMARY).inc()
+        return ReadInfo(want.level, PRIMARY, 0.0, 0.0)
+
+    async def object(  # noqa: D102
+        self, id_: str, options: ReadOptions, tokens: str | None = None
+    ) -> Reply[ObjectAnswer]:
+        check_text(id_, "object id")
+        want = self._want(Level.CAUSAL, options)
+        session = self._session(tokens)
+        served = await self._reader.documents((id_,), want, session)
+        token = self._read_token(want.level, session, served.revision)
+        found = served.rows[0]
+        if found is None or found.data is None:
+            raise _learnt(ObjectNotFound(f"There is no object {id_!r}."), token)
+        return Reply(
+            ObjectAnswer(found.id, found.type, found.version, found.data, _info(want, served)),
+            token,
+        )
+
+    # --- the node itself ------------------------------------------------------------------------
+
+    async def status(self) -> StatusAnswer:  # noqa: D102
+        head = await self._store.head()
+        now_s = asyncio.get_running_loop().time()
+        return StatusAnswer(
+            version=version("groundswell"),
+            store=f"{type(self._store).__name__} {self._store.identity}",
+            epoch=head.epoch,
+            revision=str(head.revision),
+            rollup=head.rollup,
+            backlog=head.backlog,
+            replicas=[
+                ReplicaStatus(
+                    replica.name,
+                    replica.standing.rollup,
+                    str(replica.standing.revision),
+                    _milliseconds(now_s - replica.standing.fresh_at_s),
+                    delay_s * 1000,
+                )
+                for replica, delay_s in self._replicas
+            ],
+            kinds=[msgspec.to_builtins(kind) for kind in self._kinds],
+            uptime_s=round(time.monotonic() - self._began_s, 3),
+        )
+
+    async def metrics(self) -> bytes:
+        """All metrics in Prometheus's text format."""
+        now_s = asyncio.get_running_loop().time()
+        self.telemetry.backlog.set((await self._store.head()).backlog)
+        for replica, _ in self._replicas:
+            at = replica.standing
+            self.telemetry.replica_age.labels(replica.name).set(now_s - at.fresh_at_s)
+            self.telemetry.replica_rollup.labels(replica.name).set(at.rollup)
+        return self.telemetry.exposition()
+
+
+_NOT_YET: Final = Changed(False)
+
+
+def _after(session: SessionToken, committed: Committed) -> SessionToken:
+    if committed.xid is not None:
+        listed = committed.effects if len(committed.effects) <= EFFECTS_LISTED else None
+        session = session.after(Wrote(committed.xid, committed.slot, listed))
+    for outcome in committed.outcomes:
+        if isinstance(outcome, Refused):
+            session = session.saw(committed.seen)
+        elif not outcome.changed:
+            return session.found(committed.seen)
+    return session
+
+
+def _overlaid(key: Key, row: Counter, served: Served[Counter]) -> tuple[int, int, int]:
+    """Count, sum, and how much of the count is pending."""
+    count, sum_ = served.pending.get(key, (0, 0)) if served.pending else (0, 0)
+    return row.count + count, row.sum + sum_, count
+
+
+def _item(key: Key, row: Counter, served: Served[Counter], kind: Kind) -> CountItem:
+    count, sum_, pending = _overlaid(key, row, served)
+    return CountItem(
+        kind=key[0],
+        target=key[1],
+        count=count,
+        pending=pending,
+        sum=None if kind.value is None else sum_,
+    )
+
+
+def _info(want: Want, served: Served[Any]) -> ReadInfo:
+    return ReadInfo(
+        want.level,
+        served.served_by,
+        _milliseconds(served.age_s),
+        round(served.waited_s * 1000, 3),
+    )
+
+
+def _milliseconds(age_s: float) -> float | None:
+    return None if math.isinf(age_s) else round(age_s * 1000, 3)
+
+
+def _learnt(error: GroundswellError, token: str | None) -> GroundswellError:
+    error.token = token
+    return error
+
+
+def _edge_item(edge: Edge) -> EdgeItem:
+    return EdgeItem(
+        target=edge.target,
+        source=edge.source,
+        created_ms=edge.created_ms,
+        value=edge.value,
+        data=edge.data,
+    )
+
+
+def _window(query: ListQuery, other: str) -> Window:
+    if not 1 <= query.limit <= PAGE_MAX:
+        raise BadRequest(f"limit must be from 1 to {PAGE_MAX}.")
+    cursor = None if query.cursor is None else Cursor.decode(query.cursor)
+    if cursor is not None and isinstance(cursor.other, int) is not (other == "int"):
+        raise BadRequest("The cursor belongs to another list.")
+    return Window(query.limit, cursor, query.since, query.until)

@@ -1,0 +1,205 @@
+"""Executes what `choose` decides: reads from a replica, waits for one, or goes to the primary."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+from groundswell.consistency import Elsewhere, Level, Serve, Standing, choose
+from groundswell.errors import BadToken, ReplicaLate
+from groundswell.fills import Fills
+from groundswell.model import Counter, Document, Key
+from groundswell.replica import Held, Replica
+from groundswell.revision import Revision, SessionToken
+from groundswell.rollup import RollupWorker
+from groundswell.store import Store
+from groundswell.telemetry import Telemetry
+
+PRIMARY: Final = "primary"
+
+T = TypeVar("T")
+Pending = dict[Key, tuple[int, int]]
+
+
+class Want(msgspec.Struct, frozen=True):
+    """What a read asks for."""
+
+    level: Level
+    max_age_s: float | None = None
+    wait_s: float = 0.1
+    primary: bool = True  # whether it may fall back to the primary
+
+
+class Served(msgspec.Struct, Generic[T], frozen=True):
+    """What a read got, and how."""
+
+    rows: list[T]
+    served_by: str
+    age_s: float  # everything acknowledged longer ago than this is in it; inf: not known
+    waited_s: float
+    revision: Revision  # the state it shows
+    pending: Pending = {}  # own writes to be added to it
+
+
+class Reader:
+    """Serves reads at a level, or refuses them; never less than was asked for (rule R6)."""
+
+    def __init__(
+        self,
+        store: Store,
+        replicas: Sequence[Replica],
+        worker: RollupWorker,
+        telemetry: Telemetry,
+    ) -> None:
+        self._store = store
+        self._replicas = replicas
+        self._worker = worker
+        self._telemetry = telemetry
+        self._fills = Fills(store)
+        self._turns = itertools.count()
+        self._moved = asyncio.Event()
+        self._reads = {
+            (level, name): telemetry.reads.labels(level, name)
+            for level in Level
+            for name in [PRIMARY, *(replica.name for replica in replicas)]
+        }
+
+    def moved(self) -> None:
+        """A replica has moved on: reads that wait look again."""
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    async def counters(
+        self, keys: Sequence[Key], want: Want, token: SessionToken | None
+    ) -> Served[Counter]:
+        """Counters, all in one state, own writes on top where `pending` says so.
+
+        Raises ReplicaLate, StoreUnavailable or BadToken.
+        """
+
+        async def from_replica(decision: Serve) -> Served[Counter] | None:
+            replica = self._replicas[decision.replica]
+            held = await self._fills.counters(replica, keys)
+            if held is None:
+                return None
+            standing, rows = held.standing, _all(held)
+            if not decision.overlay or token is None:
+                return self._served(rows, replica, standing)
+            pending = token.pending(standing.revision)
+            if _impossible(keys, rows, pending):
+                return None
+            return self._served(rows, replica, standing, pending)
+
+        async def from_primary() -> Served[Counter]:
+            await self._worker.cover()
+            read = await self._store.counters(keys)
+            return Served([row.counter for row in read.rows], PRIMARY, 0.0, 0.0, read.revision)
+
+        return await self._read(want, token, from_replica, from_primary, additive=True)
+
+    async def documents(
+        self, ids: Sequence[str], want: Want, token: SessionToken | None
+    ) -> Served[Document | None]:
+        """Objects, all in one state; the same errors as for counters."""
+
+        async def from_replica(decision: Serve) -> Served[Document | None] | None:
+            replica = self._replicas[decision.replica]
+            held = await self._fills.documents(replica, ids)
+            if held is None:
+                return None
+            return self._served([*held.rows], replica, held.standing)
+
+        async def from_primary() -> Served[Document | None]:
+            read = await self._store.documents(ids)
+            return Served(list(read.rows), PRIMARY, 0.0, 0.0, read.revision)
+
+        return await self._read(want, token, from_replica, from_primary, additive=False)
+
+    async def _read(
+        self,
+        want: Want,
+        token: SessionToken | None,
+        from_replica: Callable[[Serve], Awaitable[Served[T] | None]],
+        from_primary: Callable[[], Awaitable[Served[T]]],
+        *,
+        additive: bool,
+    ) -> Served[T]:
+        loop = asyncio.get_running_loop()
+        began_s = now_s = loop.time()
+        checked = False
+        while True:
+            moved = self._moved
+            decision = choose(
+                want.level,
+                token,
+                [replica.standing for replica in self._replicas],
+                turn=next(self._turns),
+                now_s=now_s,
+                additive=additive,
+                max_age_s=want.max_age_s,
+            )
+            if isinstance(decision, Serve):
+                served = await from_replica(decision)
+                if served is not None:
+                    return self._count(want, served, loop.time() - began_s, waited=now_s > began_s)
+                # It can neither hold these rows nor fill them where it stands, or the own writes
+                # undo something that it does not show yet: another replica, or the same one later.
+                additive = additive and not decision.overlay
+            if not checked:
+                await self._check(token)
+                checked = True
+            left_s = began_s + want.wait_s - loop.time()
+            if decision is Elsewhere.PRIMARY or left_s <= 0:
+                break
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(moved.wait(), left_s)
+            now_s = loop.time()
+        if want.level is not Level.LINEARIZABLE and not want.primary:
+            self._telemetry.late.labels(want.level).inc()
+            raise ReplicaLate(
+                f"No replica could serve this read at {want.level} within {want.wait_s * 1000:.0f} ms. "
+                "Allow more wait_ms, or the fallback to the primary."
+            )
+        if want.level is not Level.LINEARIZABLE:
+            self._telemetry.fallbacks.labels(want.level).inc()
+        served = await from_primary()
+        return self._count(want, served, loop.time() - began_s, waited=now_s > began_s)
+
+    async def _check(self, token: SessionToken | None) -> None:
+        """Before waiting for what a token speaks of: does it exist at all?"""
+        if token is not None and token.epoch == self._store.epoch:
+            head = await self._store.head()
+            if token.claims_beyond(head.revision):
+                raise BadToken(
+                    "The session token speaks of writes that this store has never seen; start a new "
+                    "session."
+                )
+
+    def _served(
+        self, rows: list[T], replica: Replica, standing: Standing, pending: Pending | None = None
+    ) -> Served[T]:
+        age_s = asyncio.get_running_loop().time() - standing.fresh_at_s
+        return Served(rows, replica.name, age_s, 0.0, standing.revision, pending or {})
+
+    def _count(self, want: Want, served: Served[T], took_s: float, *, waited: bool) -> Served[T]:
+        self._reads[want.level, served.served_by].inc()
+        if not waited:
+            return served
+        self._telemetry.waits.labels(want.level).inc()
+        return msgspec.structs.replace(served, waited_s=took_s)
+
+
+def _all(held: Held[T]) -> list[T]:
+    return [row for row in held.rows if row is not None]
+
+
+def _impossible(keys: Sequence[Key], rows: Sequence[Counter], pending: Pending) -> bool:
+    """Whether an own removal takes away an edge that the state does not even show."""
+    return any(
+        row.count + pending.get(key, (0, 0))[0] < 0 for key, row in zip(keys, rows, strict=True)
+    )

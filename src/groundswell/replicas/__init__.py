@@ -1,0 +1,1 @@
+"""Drivers: each implements the contract in `groundswell.replica`."""

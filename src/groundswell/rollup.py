@@ -1,0 +1,112 @@
+"""The rollup worker: folds the queue into counters, again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+
+from groundswell.errors import StoreUnavailable
+from groundswell.store import Rolled, Store
+from groundswell.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+
+class RollupWorker:
+    """Runs rollups soon after commits, and at once for reads that have to see everything.
+
+    Any number of workers may run on one store: the store folds each event once, whoever asks.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        telemetry: Telemetry,
+        *,
+        events_max: int,
+        pause_s: float,
+        poll_s: float,
+        rolled: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store = store
+        self._telemetry = telemetry
+        self._events_max = events_max
+        self._pause_s = pause_s  # between two rollups, so that each folds many commits
+        self._poll_s = poll_s  # how soon commits of other processes are noticed
+        self._rolled = rolled
+        self._wanted = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def notify(self) -> None:
+        """There is something to fold."""
+        self._wanted.set()
+
+    async def cover(self) -> None:
+        """Return once a rollup includes everything committed before the call.
+
+        All calls that wait at the same time share one rollup, which began after each of them.
+        """
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self._wanted.set()
+        self._urgent.set()
+        await waiter
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            await _wait(self._wanted, self._poll_s)
+            self._wanted.clear()
+            self._urgent.clear()
+            waiters, self._waiters = self._waiters, []
+            try:
+                await self._round()
+            except StoreUnavailable as error:
+                log.warning("rollup: %s", error)
+                _settle(waiters, error)
+                await asyncio.sleep(self._poll_s)
+            except BaseException as error:
+                _settle(waiters, StoreUnavailable(f"The rollup failed: {error!r}."))
+                raise
+            else:
+                _settle(waiters, None)
+            await _wait(self._urgent, self._pause_s)
+
+    async def _round(self) -> None:
+        """Fold what was queued when it began; what is added meanwhile may stay for the next round."""
+        goal = None
+        while (rolled := await self._roll()) and rolled.more:
+            if goal is None:
+                goal = (await self._store.head()).revision
+            elif rolled.revision.includes(goal):
+                break
+        if rolled and rolled.more:
+            self._wanted.set()
+
+    async def _roll(self) -> Rolled | None:
+        started_s = time.perf_counter()
+        rolled = await self._store.rollup(self._events_max)
+        if rolled is not None:
+            self._telemetry.rollup_seconds.observe(time.perf_counter() - started_s)
+            self._telemetry.rollup_events.observe(rolled.events)
+            self._telemetry.rollup_number.set(rolled.number)
+            self._rolled()
+        return rolled
+
+
+def _settle(waiters: list[asyncio.Future[None]], error: Exception | None) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            if error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(error)
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), timeout_s)

@@ -1,0 +1,82 @@
+"""The ASGI application: finds the endpoint, checks the key, turns errors into problems."""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import version
+from typing import Final
+
+import msgspec
+
+from groundswell.errors import GroundswellError
+from groundswell.node import Node
+from groundswell.server import openapi
+from groundswell.server.auth import Keys
+from groundswell.server.http import Receive, Request, Response, Scope, Send
+from groundswell.server.problems import plain, problem
+from groundswell.server.routes import ENDPOINTS, Endpoint
+
+log = logging.getLogger(__name__)
+
+_HTML: Final = (
+    (b"content-type", b"text/html; charset=utf-8"),
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
+)
+
+# An address is its fixed first segments and the number of parameters behind them.
+Address = tuple[tuple[bytes, ...], int]
+
+
+class App:
+    """One node over HTTP. Routes by the undecoded path, so that ids may contain any character.
+
+    The table of addresses does what a router would, in one look-up: measured, a general router's
+    pattern matching cost a fifth of all reads.
+    """
+
+    def __init__(self, node: Node, keys: Keys) -> None:
+        self._node = node
+        self._keys = keys
+        self._table: dict[Address, dict[str, Endpoint]] = {}
+        for endpoint in ENDPOINTS:
+            segments = endpoint.path.split("/")[1:]
+            fixed = tuple(s.encode() for s in segments if not s.startswith("{"))
+            address = (fixed, len(segments) - len(fixed))
+            self._table.setdefault(address, {})[endpoint.method] = endpoint
+        api = openapi.document(ENDPOINTS, version("groundswell"))
+        self._pages = {
+            b"/openapi.json": Response(body=msgspec.json.encode(api)),
+            b"/docs": Response(body=openapi.page(api), headers=_HTML),
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"unsupported ASGI scope {scope['type']}")
+        try:
+            response = await self._respond(scope, receive)
+        except GroundswellError as error:
+            response = problem(error)
+        except Exception:
+            log.exception("%s %s", scope["method"], scope["path"])
+            response = plain(500, "internal", "This is a bug; the node's log has the details.")
+        if response.status != 200:
+            self._node.telemetry.http.labels(str(response.status)).inc()
+        await response.send(send)
+
+    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+        segments = scope["raw_path"].split(b"/")
+        fixed = 2 if segments[1] == b"v1" else 1
+        methods = self._table.get((tuple(segments[1 : fixed + 1]), len(segments) - fixed - 1))
+        if methods is None:
+            page = self._pages.get(scope["raw_path"])
+            return page or plain(404, "not-found", "There is no such path; see /docs.")
+        endpoint = methods.get(scope["method"])
+        if endpoint is None:
+            allowed = ", ".join(methods)
+            detail = f"This path takes {allowed}."
+            return plain(405, "method-not-allowed", detail, (b"allow", allowed.encode()))
+        request = Request(scope, receive, segments[fixed + 1 :])
+        if endpoint.scope is not None:
+            self._keys.check(request.header(b"authorization"), endpoint.scope)
+        return await endpoint.handler(self._node, request)

@@ -1,0 +1,157 @@
+"""Requests and responses of the ASGI interface, as thin as they can be: reads are counted in millions."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+import msgspec
+
+from groundswell.errors import BadRequest, TooLarge
+from groundswell.wire import SESSION_HEADER
+
+BODY_BYTES_MAX: Final = 4 * 1024 * 1024
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_SESSION: Final = SESSION_HEADER.lower().encode()
+_JSON: Final = (b"content-type", b"application/json")
+_encode: Final = msgspec.json.Encoder().encode
+
+T = TypeVar("T")
+Q = TypeVar("Q", bound=msgspec.Struct)
+
+
+class Request:
+    """One request: its path parameters decoded, everything else on demand."""
+
+    def __init__(self, scope: Scope, receive: Receive, raw_params: list[bytes]) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._raw_params = raw_params
+
+    @property
+    def params(self) -> list[str]:
+        """The path's parameters, percent-decoded one by one, so that an id may contain a slash."""
+        try:
+            return [
+                (unquote_to_bytes(raw) if b"%" in raw else raw).decode("utf-8")
+                for raw in self._raw_params
+            ]
+        except UnicodeDecodeError as error:
+            raise BadRequest("The path is not UTF-8.") from error
+
+    def header(self, name: bytes) -> bytes | None:
+        """A header, by its lower-case name."""
+        for key, value in self._scope["headers"]:
+            if key == name:
+                return bytes(value)
+        return None
+
+    @property
+    def tokens(self) -> str | None:
+        """The session tokens, of one header or of several, separated by commas."""
+        found = [value for key, value in self._scope["headers"] if key == _SESSION]
+        if not found:
+            return None
+        return b",".join(found).decode("latin-1")
+
+    def query(self, shape: type[Q], default: Q | None = None) -> Q:
+        """The query string as a struct; `default` where there is none."""
+        text = self._scope["query_string"]
+        if not text and default is not None:
+            return default
+        return parse_query(text, shape)
+
+    async def body(self, shape: type[T], default: T | None = None) -> T:
+        """The body as a struct; `default` where it is empty."""
+        raw = await self._bytes()
+        if not raw and default is not None:
+            return default
+        try:
+            return msgspec.json.decode(raw, type=shape)
+        except msgspec.ValidationError as error:
+            raise BadRequest(f"The body does not fit: {error}.") from error
+        except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+            raise BadRequest(f"The body is not valid JSON: {error}.") from error
+
+    async def _bytes(self) -> bytes:
+        length = self.header(b"content-length")
+        if length is None and self.header(b"transfer-encoding") is None:
+            return b""
+        if length is not None and length.isdigit() and int(length) > BODY_BYTES_MAX:
+            raise _oversized(int(length))
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            part = message.get("body", b"")
+            size += len(part)
+            if size > BODY_BYTES_MAX:
+                raise _oversized(size)
+            parts.append(part)
+            if not message.get("more_body"):
+                return b"".join(parts)
+
+
+def _oversized(size: int) -> TooLarge:
+    return TooLarge(
+        f"The body has {size} bytes or more; the limit is {BODY_BYTES_MAX}. Nothing was changed; "
+        "send it in parts."
+    )
+
+
+def parse_query(text: bytes, shape: type[Q]) -> Q:
+    """A query string as a struct; unknown, repeated and ill-typed parameters are a BadRequest."""
+    try:
+        pairs = parse_qsl(
+            text.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=bool(text),
+            errors="strict",
+            max_num_fields=20,
+        )
+    except ValueError as error:
+        raise BadRequest(f"The query string cannot be read: {error}.") from error
+    known = [field.encode_name for field in msgspec.structs.fields(shape)]
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Known are: {', '.join(known)}."
+            raise BadRequest(f"Unknown query parameter {name!r:.60}.{hint}")
+        if name in found:
+            raise BadRequest(f"The query parameter {name!r} is given twice.")
+        found[name] = value
+    try:
+        return msgspec.convert(found, shape, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"The query string does not fit: {error}.") from error
+
+
+class Response:
+    """A response with a body that is complete."""
+
+    def __init__(
+        self,
+        answer: object = None,
+        *,
+        token: str | None = None,
+        status: int = 200,
+        body: bytes | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (_JSON,),
+    ) -> None:
+        self.status = status
+        self.body = _encode(answer) if body is None else body
+        self.headers = list(headers)
+        if token is not None:
+            self.headers.append((_SESSION, token.encode("ascii")))
+
+    async def send(self, send: Send) -> None:
+        """Hand it to the server."""
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send({"type": "http.response.body", "body": self.body})

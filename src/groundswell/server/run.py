@@ -1,0 +1,50 @@
+"""Runs the application in Granian, in this process and on this event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Final
+
+from granian.constants import HTTPModes, Interfaces
+from granian.server.embed import Server
+
+from groundswell.errors import BadSettings
+from groundswell.server.app import App
+
+BACKLOG: Final = 1024
+LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+
+
+async def serve(app: App, host: str, port: int, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set, then answer what was accepted and return."""
+    server = Server(
+        app,
+        address=host,
+        port=port,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        websockets=False,
+        backlog=BACKLOG,
+        log_enabled=False,
+    )
+    serving = asyncio.ensure_future(server.serve())
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        server.stop()  # type: ignore[no-untyped-call]
+        await serving
+    finally:
+        stopping.cancel()
+
+
+def free_port(host: str, port: int) -> int:
+    """`port`, or a free one for 0; BadSettings if it cannot be listened on."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise BadSettings(f"Cannot listen on {host} port {port}: {error.strerror}.") from error
+        return int(probe.getsockname()[1])

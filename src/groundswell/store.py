@@ -1,0 +1,248 @@
+"""The contract of a store: where the truth lives. What every implementation promises.
+
+A store holds edges, objects, counters and the queue between them. Writes put their events on the queue
+in their own transaction; `rollup` folds them into counters and publishes the result on the change feed.
+`groundswell.testing` holds the suite that an implementation has to pass.
+
+Every method may raise `StoreUnavailable`. Ids and writes that reach a store have passed `kinds`.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from groundswell.errors import BadRequest
+from groundswell.model import Counter, Document, Edge, Effect, Id, Key, Write
+from groundswell.revision import Revision
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Writes of one caller, in order; with `atomic` all of them or none."""
+
+    writes: tuple[Write, ...]
+    atomic: bool = False
+
+
+class Changed(msgspec.Struct, frozen=True, tag=False):
+    """Outcome of a write on an edge or a tally."""
+
+    changed: bool
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """Outcome of a write on an object: where it stands now."""
+
+    version: int
+    changed: bool = True
+
+
+class Refused(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Outcome of a write that contradicts what is stored; it changed nothing."""
+
+    code: str  # as in errors
+    detail: str
+    version: int | None = None  # with version-conflict: where the object stands
+
+
+Outcome = Changed | Stored | Refused
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """What became of one batch."""
+
+    outcomes: tuple[Outcome, ...]  # one per write, in order
+    xid: int | None  # the transaction that holds its changes; None: it changed nothing
+    slot: int  # its place in that transaction
+    effects: tuple[Effect, ...]  # what its changes did to counts, one per key
+    seen: Revision  # includes all that the outcomes reveal, the batch itself too
+
+
+class Head(msgspec.Struct, frozen=True):
+    """Where the store stands."""
+
+    epoch: int
+    revision: Revision  # all that was committed when the store was asked
+    rollup: int  # number of the newest rollup
+    backlog: int  # events that wait for a rollup
+
+
+class Rolled(msgspec.Struct, frozen=True):
+    """What one rollup did."""
+
+    number: int
+    revision: Revision
+    events: int  # events it folded
+    more: bool  # whether events are left that it was not allowed to take
+
+
+class CountChange(msgspec.Struct, frozen=True, array_like=True):
+    """A counter's new absolute state."""
+
+    kind: str
+    target: Id
+    count: int
+    sum: int
+
+
+class Rollup(msgspec.Struct, frozen=True):
+    """One numbered, published set of changes: each key at most once, absolute states."""
+
+    number: int
+    revision: Revision  # includes that of every rollup before
+    counts: tuple[CountChange, ...] = ()
+    documents: tuple[Document, ...] = ()
+
+
+class Feed(msgspec.Struct, frozen=True):
+    """An answer of the change feed."""
+
+    epoch: int
+    head: Revision  # all that was committed when the store was asked
+    latest: Rollup  # the newest rollup, without its changes: where a replica can begin anew
+    rollups: tuple[Rollup, ...]  # directly after the one asked for, ascending, none left out
+    behind: bool = False  # what follows the one asked for is no longer kept, or it never was
+
+
+class CounterRow(msgspec.Struct, frozen=True, array_like=True):
+    """A counter with the rollups that first and last changed it (0: never)."""
+
+    counter: Counter
+    born: int
+    changed: int
+
+
+class Counters(msgspec.Struct, frozen=True):
+    """Counters in one state: that of the newest rollup."""
+
+    rows: tuple[CounterRow, ...]  # as asked, in order
+    rollup: int
+    revision: Revision
+
+
+class Documents(msgspec.Struct, frozen=True):
+    """Objects in one state: all that is committed."""
+
+    rows: tuple[Document | None, ...]  # as asked, in order; None: there never was one
+    rollup: int  # the newest rollup then
+    revision: Revision
+
+
+class Cursor(msgspec.Struct, frozen=True, array_like=True):
+    """A place between two edges of a list, and the direction to go on in."""
+
+    newer: bool
+    created_ms: int
+    other: Id  # source, or target in the inverse list
+
+    def encode(self) -> str:
+        """As opaque base64url text."""
+        return base64.urlsafe_b64encode(msgspec.msgpack.encode(self)).rstrip(b"=").decode("ascii")
+
+    @classmethod
+    def decode(cls, text: str) -> Cursor:
+        """The cursor that `encode` wrote; raises BadRequest for anything else."""
+        try:
+            raw = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
+            return msgspec.msgpack.decode(raw, type=cls)
+        except (ValueError, msgspec.DecodeError) as error:
+            raise BadRequest("The cursor is not one that this server gave out.") from error
+
+
+class Window(msgspec.Struct, frozen=True):
+    """Which part of a list: since_ms <= created_ms < until_ms, from the cursor on."""
+
+    limit: int = 50
+    cursor: Cursor | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Part of a list, newest first (by created_ms, then by the other id)."""
+
+    edges: tuple[Edge, ...]
+    next: Cursor | None  # to the older neighbours; None at the end
+    prev: Cursor | None  # to the newer neighbours, also those still to come; None for an empty list
+    revision: Revision  # the state it was read in
+
+
+def page(found: Sequence[Edge], window: Window, revision: Revision, *, inverse: bool) -> Page:
+    """A page from up to `limit + 1` edges found in the direction of the cursor."""
+    newer = window.cursor is not None and window.cursor.newer
+    more = len(found) > window.limit
+    edges = tuple(reversed(found[: window.limit])) if newer else tuple(found[: window.limit])
+    if not edges:
+        back = window.cursor and msgspec.structs.replace(window.cursor, newer=True)
+        onward = window.cursor and msgspec.structs.replace(window.cursor, newer=False)
+        return Page((), onward if newer else None, back, revision)
+
+    def place(edge: Edge, *, newer: bool) -> Cursor:
+        return Cursor(newer, edge.created_ms, edge.target if inverse else edge.source)
+
+    older_left = newer or more
+    return Page(
+        edges,
+        place(edges[-1], newer=False) if older_left else None,
+        place(edges[0], newer=True),
+        revision,
+    )
+
+
+class Store(Protocol):
+    """A store that has been opened; one object may be used by many tasks at once."""
+
+    identity: str  # the same for the life of the store, different for every store
+    epoch: int  # its timeline; changes only when acknowledged history may have been lost
+
+    async def commit(self, batches: Sequence[Batch]) -> list[Committed]:
+        """Apply the batches in order as one durable transaction; all of it or none of it.
+
+        Returns only when it will survive a crash. An edge exists at most once; adding one that exists
+        or removing one that does not changes nothing and makes no event; another value or data replaces
+        the stored one and keeps `created_ms`. A refused write of a batch that is not atomic leaves the
+        others standing; in an atomic batch the others are refused with it (code `not-applied`).
+        Queues at most one event per (kind, target) and per object.
+        On StoreUnavailable the transaction was not acknowledged and may or may not have happened.
+        """
+
+    async def rollup(self, events_max: int) -> Rolled | None:
+        """Fold queued events into counters, exactly once, and publish them as the next rollup.
+
+        Takes whole transactions, in commit order, until `events_max` is reached (one transaction may
+        exceed it). None if nothing was committed since the last rollup. Any process may call it at any
+        time; two calls never fold the same event.
+        """
+
+    async def head(self) -> Head:
+        """Where the store stands now; the revision includes every commit acknowledged before."""
+
+    async def feed(self, after: int, changes_max: int) -> Feed:
+        """The rollups after number `after`, as many as hold up to `changes_max` changes (at least one).
+
+        `behind` where they are no longer all kept, or `after` is beyond the newest.
+        """
+
+    async def counters(self, keys: Sequence[Key]) -> Counters:
+        """These counters as of the newest rollup, all in one state; zero where there is none."""
+
+    async def documents(self, ids: Sequence[str]) -> Documents:
+        """These objects as they are now, all in one state; deleted ones with `data` None."""
+
+    async def edge(self, kind: str, target: Id, source: Id) -> tuple[Edge | None, Revision]:
+        """One edge as it is now, and the state it was read in."""
+
+    async def edges(self, kind: str, target: Id, window: Window) -> Page:
+        """Who did `kind` to `target`, newest first."""
+
+    async def inverse(self, kind: str, source: Id, window: Window) -> Page:
+        """What `source` did, newest first; for kinds declared with `inverse`."""
+
+    async def recount(self, kind: str, target: Id) -> Counter:
+        """The truth behind a counter, counted from the edges: slow, for checks."""
+
+    async def close(self) -> None:
+        """Finish what runs and let go of the store; calling it twice does nothing."""

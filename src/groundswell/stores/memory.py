@@ -1,0 +1,324 @@
+"""The reference model: the contract in plain dictionaries, one write at a time.
+
+Written to be obviously right rather than fast, and independent of the other stores, so that it can be
+the oracle of their tests. Nothing survives the process.
+"""
+
+from __future__ import annotations
+
+import copy
+import secrets
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from groundswell.errors import StoreUnavailable
+from groundswell.kinds import Kinds
+from groundswell.model import (
+    Add,
+    Counter,
+    Delete,
+    Document,
+    Edge,
+    Effect,
+    Id,
+    Key,
+    Put,
+    Remove,
+    Tally,
+    Write,
+)
+from groundswell.revision import Revision
+from groundswell.store import (
+    Batch,
+    Changed,
+    Committed,
+    CounterRow,
+    Counters,
+    CountChange,
+    Documents,
+    Feed,
+    Head,
+    Outcome,
+    Page,
+    Refused,
+    Rolled,
+    Rollup,
+    Stored,
+    Window,
+    page,
+)
+
+
+class _State:
+    """What an atomic batch may have to take back."""
+
+    def __init__(self) -> None:
+        self.edges: dict[tuple[str, Id, Id], Edge] = {}
+        self.documents: dict[str, Document] = {}
+        self.tallies: set[tuple[str, Id, str]] = set()
+        self.tallied: dict[Key, int] = {}
+        self.effects: dict[Key, Effect] = {}  # of the batch in hand
+        self.changed = False  # whether the batch in hand changed anything
+
+
+class MemoryStore:
+    """See `groundswell.store.Store` for what the methods promise; durability apart."""
+
+    def __init__(
+        self,
+        kinds: Kinds,
+        *,
+        rollups_kept: int = 1_000,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self.identity = secrets.token_hex(8)
+        self.epoch = 1
+        self._kinds = kinds
+        self._rollups_kept = rollups_kept
+        self._now_ms = now_ms
+        self._at_ms = 0
+        self._state = _State()
+        self._xid = 0
+        self._queue: list[tuple[int, dict[Key, Effect], dict[str, Document]]] = []  # by transaction
+        self._counters: dict[Key, CounterRow] = {}
+        self._rollups: list[Rollup] = []
+        self._rolled = Rollup(0, Revision.upto(0))
+        self._closed = False
+
+    async def close(self) -> None:
+        """Refuse everything from now on."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("The store has been closed; nothing was changed.")
+
+    # --- writing --------------------------------------------------------------------------------
+
+    async def commit(self, batches: Sequence[Batch]) -> list[Committed]:  # noqa: D102
+        self._check_open()
+        xid, before = self._xid + 1, dict(self._state.documents)
+        self._at_ms = max(self._at_ms, self._now_ms())
+        results: list[tuple[tuple[Outcome, ...], dict[Key, Effect], bool]] = []
+        for batch in batches:
+            results.append(self._batch(batch, xid))
+        if any(changed for _, _, changed in results):
+            self._xid = xid
+            events: dict[Key, Effect] = {}
+            for _, effects, _ in results:
+                for effect in effects.values():
+                    _add_up(events, effect)
+            documents = {
+                id_: document
+                for id_, document in self._state.documents.items()
+                if document != before.get(id_)
+            }
+            self._queue.append((xid, events, documents))
+        seen = Revision.upto(self._xid)
+        return [
+            Committed(
+                outcomes,
+                xid if changed else None,
+                slot,
+                tuple(e for e in effects.values() if e.count or e.sum),
+                seen,
+            )
+            for slot, (outcomes, effects, changed) in enumerate(results)
+        ]
+
+    def _batch(self, batch: Batch, xid: int) -> tuple[tuple[Outcome, ...], dict[Key, Effect], bool]:
+        saved = copy.deepcopy(self._state) if batch.atomic else None
+        self._state.effects, self._state.changed = {}, False
+        outcomes: list[Outcome] = []
+        for index, write in enumerate(batch.writes):
+            outcome = self._write(write, xid)
+            outcomes.append(outcome)
+            if saved and isinstance(outcome, Refused):
+                self._state = saved
+                rest = Refused(
+                    "not-applied",
+                    f"Nothing of this atomic batch was applied: write {index} was refused.",
+                )
+                after = len(batch.writes) - index - 1
+                return (*[rest] * index, outcome, *[rest] * after), {}, False
+        return tuple(outcomes), self._state.effects, self._state.changed
+
+    def _write(self, write: Write, xid: int) -> Outcome:
+        match write:
+            case Add():
+                return self._add(write)
+            case Remove(kind, target, source):
+                edge = self._state.edges.pop((kind, target, source), None)
+                if edge is None:
+                    return Changed(False)
+                return self._changed(Effect(kind, target, -1, -(edge.value or 0)))
+            case Tally(kind, target, by, id_):
+                if id_ is not None and (kind, target, id_) in self._state.tallies:
+                    return Changed(False)
+                if id_ is not None:
+                    self._state.tallies.add((kind, target, id_))
+                self._state.tallied[kind, target] = self._state.tallied.get((kind, target), 0) + by
+                return self._changed(Effect(kind, target, by))
+            case Put() | Delete():
+                return self._object(write, xid)
+
+    def _add(self, write: Add) -> Outcome:
+        key = (write.kind, write.target, write.source)
+        old = self._state.edges.get(key)
+        taken = self._kinds[write.kind].exclusive and any(
+            (e.kind, e.target) == key[:2] for e in self._state.edges.values()
+        )
+        if old is None and taken:
+            return Refused("seat-taken", "This target is held by another source.")
+        if old and (old.value, old.data) == (write.value, write.data):
+            return Changed(False)
+        self._state.edges[key] = Edge(
+            kind=write.kind,
+            target=write.target,
+            source=write.source,
+            created_ms=old.created_ms if old else self._at_ms,
+            value=write.value,
+            data=write.data,
+        )
+        moved = (write.value or 0) - (old.value or 0 if old else 0)
+        return self._changed(Effect(write.kind, write.target, 0 if old else 1, moved))
+
+    def _changed(self, effect: Effect) -> Outcome:
+        self._state.changed = True
+        _add_up(self._state.effects, effect)
+        return Changed(True)
+
+    def _object(self, write: Put | Delete, xid: int) -> Outcome:
+        old = self._state.documents.get(write.id)
+        standing = old.version if old and old.data is not None else 0
+        if write.if_version is not None and write.if_version != standing:
+            where = f"stands at version {standing}" if standing else "does not exist"
+            return Refused(
+                "version-conflict",
+                f"Object {write.id!r} {where}, not at version {write.if_version}.",
+                standing,
+            )
+        version = (old.version if old else 0) + 1
+        if isinstance(write, Put):
+            if old and standing and (old.type, old.data) == (write.type, write.data):
+                return Stored(standing, changed=False)
+            new = Document(write.id, write.type, version, xid, write.data)
+        elif old is None or not standing:
+            return Changed(False)
+        else:
+            new = Document(write.id, old.type, version, xid, None)
+        self._state.documents[write.id] = new
+        self._state.changed = True
+        return Stored(version) if isinstance(write, Put) else Changed(True)
+
+    async def rollup(self, events_max: int) -> Rolled | None:  # noqa: D102
+        self._check_open()
+        taken, events = 0, 0
+        while taken < len(self._queue) and events < events_max:
+            _, counts, documents = self._queue[taken]
+            events += sum(1 for e in counts.values() if e.count or e.sum) + len(documents)
+            taken += 1
+        if not taken:
+            return None
+        batch, self._queue = self._queue[:taken], self._queue[taken:]
+        number, revision = self._rolled.number + 1, Revision.upto(batch[-1][0])
+        changed: dict[Key, Effect] = {}
+        changed_documents: dict[str, Document] = {}
+        for _, counts, documents in batch:
+            for effect in counts.values():
+                if effect.count or effect.sum:
+                    _add_up(changed, effect)
+            changed_documents.update(documents)
+        for key, effect in changed.items():
+            row = self._counters.get(key, CounterRow(Counter(0), number, number))
+            counter = Counter(row.counter.count + effect.count, row.counter.sum + effect.sum)
+            self._counters[key] = CounterRow(counter, row.born, number)
+        self._rolled = Rollup(number, revision)
+        published = tuple(
+            CountChange(*key, self._counters[key].counter.count, self._counters[key].counter.sum)
+            for key in changed
+        )
+        self._rollups.append(Rollup(number, revision, published, tuple(changed_documents.values())))
+        self._rollups = self._rollups[-self._rollups_kept :]
+        return Rolled(number, revision, events, more=bool(self._queue))
+
+    # --- reading --------------------------------------------------------------------------------
+
+    async def head(self) -> Head:  # noqa: D102
+        self._check_open()
+        backlog = sum(
+            sum(1 for e in counts.values() if e.count or e.sum) + len(documents)
+            for _, counts, documents in self._queue
+        )
+        return Head(self.epoch, Revision.upto(self._xid), self._rolled.number, backlog)
+
+    async def feed(self, after: int, changes_max: int) -> Feed:  # noqa: D102
+        self._check_open()
+        kept = [rollup for rollup in self._rollups if rollup.number > after]
+        latest = self._rolled.number
+        behind = after > latest or (after < latest and (not kept or kept[0].number != after + 1))
+        found: list[Rollup] = []
+        for rollup in [] if behind else kept:
+            changes_max -= len(rollup.counts) + len(rollup.documents)
+            if found and changes_max < 0:
+                break
+            found.append(rollup)
+        return Feed(self.epoch, Revision.upto(self._xid), self._rolled, tuple(found), behind)
+
+    async def counters(self, keys: Sequence[Key]) -> Counters:  # noqa: D102
+        self._check_open()
+        absent = CounterRow(Counter(0), 0, 0)
+        rows = tuple(self._counters.get(key, absent) for key in keys)
+        return Counters(rows, self._rolled.number, self._rolled.revision)
+
+    async def documents(self, ids: Sequence[str]) -> Documents:  # noqa: D102
+        self._check_open()
+        rows = tuple(self._state.documents.get(id_) for id_ in ids)
+        return Documents(rows, self._rolled.number, Revision.upto(self._xid))
+
+    async def edge(self, kind: str, target: Id, source: Id) -> tuple[Edge | None, Revision]:  # noqa: D102
+        self._check_open()
+        return self._state.edges.get((kind, target, source)), Revision.upto(self._xid)
+
+    async def edges(self, kind: str, target: Id, window: Window) -> Page:  # noqa: D102
+        found = [e for e in self._state.edges.values() if (e.kind, e.target) == (kind, target)]
+        return self._page(found, window, inverse=False)
+
+    async def inverse(self, kind: str, source: Id, window: Window) -> Page:  # noqa: D102
+        found = [e for e in self._state.edges.values() if (e.kind, e.source) == (kind, source)]
+        return self._page(found, window, inverse=True)
+
+    def _page(self, found: list[Edge], window: Window, *, inverse: bool) -> Page:
+        self._check_open()
+
+        def place(edge: Edge) -> tuple[int, Id]:
+            return edge.created_ms, edge.target if inverse else edge.source
+
+        if window.since_ms is not None:
+            found = [edge for edge in found if edge.created_ms >= window.since_ms]
+        if window.until_ms is not None:
+            found = [edge for edge in found if edge.created_ms < window.until_ms]
+        cursor = window.cursor
+        newer = cursor is not None and cursor.newer
+        if cursor is not None:
+            at = (cursor.created_ms, cursor.other)
+            found = [edge for edge in found if (place(edge) > at if newer else place(edge) < at)]
+        found.sort(key=place, reverse=not newer)
+        return page(found[: window.limit + 1], window, Revision.upto(self._xid), inverse=inverse)
+
+    async def recount(self, kind: str, target: Id) -> Counter:  # noqa: D102
+        self._check_open()
+        edges = [e for e in self._state.edges.values() if (e.kind, e.target) == (kind, target)]
+        tallied = self._state.tallied.get((kind, target), 0)
+        return Counter(len(edges) + tallied, sum(edge.value or 0 for edge in edges))
+
+
+def _add_up(effects: dict[Key, Effect], effect: Effect) -> None:
+    old = effects.get((effect.kind, effect.target))
+    if old is not None:
+        effect = msgspec.structs.replace(
+            effect, count=old.count + effect.count, sum=old.sum + effect.sum
+        )
+    effects[effect.kind, effect.target] = effect

@@ -1,0 +1,252 @@
+"""What a group of batches does to the state it finds: decided in plain Python, before any row moves.
+
+For stores with one writer: the state that the plan was given cannot change until it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from groundswell.kinds import Kinds
+from groundswell.model import Add, Delete, Document, Effect, Id, Key, Put, Remove, Tally, Write
+from groundswell.store import Batch, Changed, Outcome, Refused, Stored
+
+CHANGED: Final = Changed(True)
+UNCHANGED: Final = Changed(False)
+
+EdgeKey = tuple[str, Id, Id]  # kind, target, source
+TallyKey = tuple[str, Id, str]  # kind, target, idempotency id
+
+
+class EdgeRow(NamedTuple):
+    """What is stored of one edge beside its key."""
+
+    created_ms: int
+    value: int | None
+    data: msgspec.Raw | None
+
+
+class Wants(NamedTuple):
+    """The rows that a group's outcomes depend on."""
+
+    edges: set[EdgeKey]
+    seats: set[Key]  # targets of exclusive kinds
+    tallies: set[TallyKey]
+    documents: set[str]
+
+
+def wants(batches: Iterable[Batch], kinds: Kinds) -> Wants:
+    """The rows to look up before planning."""
+    found = Wants(set(), set(), set(), set())
+    for batch in batches:
+        for write in batch.writes:
+            match write:
+                case Add() | Remove():
+                    found.edges.add((write.kind, write.target, write.source))
+                    if kinds[write.kind].exclusive:
+                        found.seats.add((write.kind, write.target))
+                case Tally():
+                    if write.id is not None:
+                        found.tallies.add((write.kind, write.target, write.id))
+                case Put() | Delete():
+                    found.documents.add(write.id)
+    return found
+
+
+class Planned(NamedTuple):
+    """What one batch comes to."""
+
+    outcomes: tuple[Outcome, ...]
+    effects: tuple[Effect, ...]
+    changed: bool
+
+
+class Plan:
+    """Applies batches in order to the rows it was given, and remembers what has to be written."""
+
+    def __init__(
+        self,
+        kinds: Kinds,
+        *,
+        xid: int,
+        now_ms: int,
+        edges: dict[EdgeKey, EdgeRow],
+        seats: dict[Key, Id],
+        tallies: Iterable[TallyKey],
+        documents: dict[str, Document],
+    ) -> None:
+        self._kinds = kinds
+        self._xid = xid
+        self._now_ms = now_ms
+        self._edges_before = edges
+        self._edges: dict[Any, Any] = dict(edges)
+        self._seats: dict[Any, Any] = dict(seats)
+        self._tallies: dict[Any, Any] = dict.fromkeys(tallies, True)
+        self._tallies_before = set(self._tallies)
+        self._documents: dict[Any, Any] = dict(documents)
+        self._documents_before = documents
+        self._counts: dict[Key, list[int]] = {}  # of the batch in hand: [count, sum]
+        self._undo: list[tuple[dict[Any, Any], Any, Any]] = []  # of the batch in hand, old values
+        self._changed = False  # whether the batch in hand changed anything
+        self.events: dict[Key, tuple[int, int]] = {}
+
+    def apply(self, batches: Sequence[Batch]) -> list[Planned]:
+        """Decide the batches in order."""
+        return [self._batch(batch) for batch in batches]
+
+    def _batch(self, batch: Batch) -> Planned:
+        self._counts, self._undo, self._changed = {}, [], False
+        outcomes: list[Outcome] = []
+        for write in batch.writes:
+            outcome = self._write(write)
+            if batch.atomic and isinstance(outcome, Refused):
+                return self._abort(batch, len(outcomes), outcome)
+            outcomes.append(outcome)
+        effects = tuple(
+            Effect(kind, target, count, sum_)
+            for (kind, target), (count, sum_) in self._counts.items()
+            if count or sum_
+        )
+        for effect in effects:
+            key = (effect.kind, effect.target)
+            count, sum_ = self.events.get(key, (0, 0))
+            self.events[key] = (count + effect.count, sum_ + effect.sum)
+        return Planned(tuple(outcomes), effects, self._changed)
+
+    def _abort(self, batch: Batch, index: int, refused: Refused) -> Planned:
+        for rows, key, before in reversed(self._undo):
+            if before is None:
+                del rows[key]
+            else:
+                rows[key] = before
+        rest = Refused(
+            "not-applied", f"Nothing of this atomic batch was applied: write {index} was refused."
+        )
+        outcomes = [rest] * len(batch.writes)
+        outcomes[index] = refused
+        return Planned(tuple(outcomes), (), False)
+
+    def _write(self, write: Write) -> Outcome:
+        match write:
+            case Add():
+                return self._add(write)
+            case Remove():
+                return self._remove(write)
+            case Tally():
+                return self._tally(write)
+            case Put():
+                return self._put(write)
+            case Delete():
+                return self._delete(write)
+
+    def _set(self, rows: dict[Any, Any], key: Any, value: Any) -> None:
+        self._undo.append((rows, key, rows.get(key)))
+        rows[key] = value
+        self._changed = True
+
+    def _count(self, kind: str, target: Id, count: int, sum_: int) -> None:
+        total = self._counts.setdefault((kind, target), [0, 0])
+        total[0] += count
+        total[1] += sum_
+
+    def _add(self, write: Add) -> Outcome:
+        key = (write.kind, write.target, write.source)
+        row = self._edges.get(key)
+        if row is None:
+            if self._kinds[write.kind].exclusive:
+                seat = (write.kind, write.target)
+                if self._seats.get(seat) is not None:
+                    return Refused("seat-taken", "This target is held by another source.")
+                self._set(self._seats, seat, write.source)
+            self._set(self._edges, key, EdgeRow(self._now_ms, write.value, write.data))
+            self._count(write.kind, write.target, 1, write.value or 0)
+            return CHANGED
+        if row.value == write.value and row.data == write.data:
+            return UNCHANGED
+        self._set(self._edges, key, EdgeRow(row.created_ms, write.value, write.data))
+        self._count(write.kind, write.target, 0, (write.value or 0) - (row.value or 0))
+        return CHANGED
+
+    def _remove(self, write: Remove) -> Outcome:
+        key = (write.kind, write.target, write.source)
+        row = self._edges.get(key)
+        if row is None:
+            return UNCHANGED
+        self._set(self._edges, key, None)
+        if self._kinds[write.kind].exclusive:
+            self._set(self._seats, (write.kind, write.target), None)
+        self._count(write.kind, write.target, -1, -(row.value or 0))
+        return CHANGED
+
+    def _tally(self, write: Tally) -> Outcome:
+        if write.id is not None:
+            key = (write.kind, write.target, write.id)
+            if self._tallies.get(key):
+                return UNCHANGED
+            self._set(self._tallies, key, True)
+        self._changed = True  # also where there is no row of its own
+        self._count(write.kind, write.target, write.by, 0)
+        return CHANGED
+
+    def _put(self, write: Put) -> Outcome:
+        now: Document | None = self._documents.get(write.id)
+        standing = now.version if now and now.data is not None else 0
+        if write.if_version is not None and write.if_version != standing:
+            return _version_conflict(write.id, write.if_version, standing)
+        if now and standing and now.type == write.type and now.data == write.data:
+            return Stored(standing, changed=False)
+        version = (now.version if now else 0) + 1
+        new = Document(write.id, write.type, version, self._xid, write.data)
+        self._set(self._documents, write.id, new)
+        return Stored(version)
+
+    def _delete(self, write: Delete) -> Outcome:
+        now: Document | None = self._documents.get(write.id)
+        standing = now.version if now and now.data is not None else 0
+        if write.if_version is not None and write.if_version != standing:
+            return _version_conflict(write.id, write.if_version, standing)
+        if now is None or not standing:
+            return UNCHANGED
+        gone = Document(write.id, now.type, now.version + 1, self._xid, None)
+        self._set(self._documents, write.id, gone)
+        return CHANGED
+
+    # --- what has to be written, in key order ---------------------------------------------------
+
+    def edges_to_store(self) -> dict[str, list[tuple[Id, Id, int, int | None, msgspec.Raw | None]]]:
+        """Per kind the (target, source, created_ms, value, data) to insert or to replace."""
+        found: dict[str, list[tuple[Id, Id, int, int | None, msgspec.Raw | None]]] = {}
+        for (kind, target, source), row in self._edges.items():
+            if row is not None and row != self._edges_before.get((kind, target, source)):
+                found.setdefault(kind, []).append((target, source, *row))
+        return {kind: sorted(rows, key=lambda row: row[:2]) for kind, rows in found.items()}
+
+    def edges_to_drop(self) -> dict[str, list[tuple[Id, Id]]]:
+        """Per kind the (target, source) to delete."""
+        found: dict[str, list[tuple[Id, Id]]] = {}
+        for key in self._edges_before:
+            if self._edges.get(key) is None:
+                found.setdefault(key[0], []).append(key[1:])
+        return {kind: sorted(rows) for kind, rows in found.items()}
+
+    def tallies_to_store(self) -> list[TallyKey]:
+        """The idempotency ids that count from now on."""
+        return [key for key in self._tallies if key not in self._tallies_before]
+
+    def documents_to_store(self) -> list[Document]:
+        """The objects' new versions, deletions among them."""
+        return [
+            document
+            for id_, document in self._documents.items()
+            if document != self._documents_before.get(id_)
+        ]
+
+
+def _version_conflict(id_: str, wanted: int, standing: int) -> Refused:
+    where = f"stands at version {standing}" if standing else "does not exist"
+    return Refused(
+        "version-conflict", f"Object {id_!r} {where}, not at version {wanted}.", standing
+    )

@@ -1,0 +1,168 @@
+"""Reads, as plain functions over a reader's connection; each sees one state."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from groundswell.model import Counter, Document, Edge, Id, Key
+from groundswell.revision import Revision
+from groundswell.store import (
+    CounterRow,
+    Counters,
+    CountChange,
+    Documents,
+    Feed,
+    Head,
+    Page,
+    Rollup,
+    Window,
+    page,
+)
+from groundswell.stores.sqlite import rows
+from groundswell.stores.sqlite.schema import transaction
+from groundswell.stores.sqlite.write import find_documents, raw
+
+_ABSENT: Final = CounterRow(Counter(0), 0, 0)
+_COUNT_CHANGES: Final = msgspec.json.Decoder(tuple[CountChange, ...])
+
+
+def head(connection: sqlite3.Connection, epoch: int) -> Head:
+    """Where the store stands."""
+    with transaction(connection, write=False):
+        xid, number = connection.execute("SELECT xid, rollup FROM head").fetchone()
+        backlog = connection.execute(
+            "SELECT (SELECT count(*) FROM event) + (SELECT count(*) FROM object_event)"
+        ).fetchone()[0]
+    return Head(epoch, Revision.upto(xid), number, backlog)
+
+
+def feed(connection: sqlite3.Connection, epoch: int, after: int, changes_max: int) -> Feed:
+    """The rollups after number `after`."""
+    with transaction(connection, write=False):
+        xid, latest, rolled_xid = connection.execute(
+            "SELECT xid, rollup, rolled_xid FROM head"
+        ).fetchone()
+        found: list[Rollup] = []
+        behind = after > latest
+        if after < latest:
+            listed = connection.execute(
+                "SELECT number, xid, changes FROM rollup WHERE number > ? ORDER BY number LIMIT ?",
+                (after, max(changes_max, 1)),
+            ).fetchall()
+            behind = not listed or listed[0][0] != after + 1
+            for number, upto, changes in [] if behind else listed:
+                changes_max -= changes
+                if found and changes_max < 0:
+                    break
+                found.append(_rollup(connection, number, upto, changes))
+    newest = Rollup(latest, Revision.upto(rolled_xid))
+    return Feed(epoch, Revision.upto(xid), newest, tuple(found), behind)
+
+
+def _rollup(connection: sqlite3.Connection, number: int, upto: int, changes: int) -> Rollup:
+    if not changes:
+        return Rollup(number, Revision.upto(upto))
+    packed = connection.execute(
+        "SELECT json_group_array(json_array(kind, target, count, sum)) FROM change WHERE rollup = ?",
+        (number,),
+    ).fetchone()[0]
+    documents = connection.execute(
+        "SELECT id, type, version, xid, data FROM object_change WHERE rollup = ?", (number,)
+    ).fetchall()
+    return Rollup(
+        number,
+        Revision.upto(upto),
+        _COUNT_CHANGES.decode(packed),
+        tuple(
+            Document(id_, type_, version, xid, raw(data))
+            for id_, type_, version, xid, data in documents
+        ),
+    )
+
+
+def counters(connection: sqlite3.Connection, keys: Sequence[Key]) -> Counters:
+    """Counters as of the newest rollup."""
+    sql = (
+        "SELECT kind, target, count, sum, born, changed FROM {rows} "
+        "CROSS JOIN counter ON kind = column1 AND target = column2"
+    )
+    with transaction(connection, write=False):
+        number, xid = connection.execute("SELECT rollup, rolled_xid FROM head").fetchone()
+        found = {
+            (kind, target): CounterRow(Counter(count, sum_), born, changed)
+            for kind, target, count, sum_, born, changed in rows.execute(connection, sql, keys)
+        }
+    return Counters(tuple(found.get(key, _ABSENT) for key in keys), number, Revision.upto(xid))
+
+
+def documents(connection: sqlite3.Connection, ids: Sequence[str]) -> Documents:
+    """Objects as they are now."""
+    with transaction(connection, write=False):
+        number, xid = connection.execute("SELECT rollup, xid FROM head").fetchone()
+        found = {document.id: document for document in find_documents(connection, ids)}
+    return Documents(tuple(found.get(id_) for id_ in ids), number, Revision.upto(xid))
+
+
+def edge(
+    connection: sqlite3.Connection, kind: str, target: Id, source: Id
+) -> tuple[Edge | None, Revision]:
+    """One edge as it is now."""
+    with transaction(connection, write=False):
+        xid = connection.execute("SELECT xid FROM head").fetchone()[0]
+        row = connection.execute(
+            f"SELECT target, source, created_ms, value, data FROM edge_{kind} "
+            "WHERE target = ? AND source = ?",
+            (target, source),
+        ).fetchone()
+    return row and _edge(kind, row), Revision.upto(xid)
+
+
+def _edge(kind: str, row: tuple[Any, ...]) -> Edge:
+    target, source, created_ms, value, data = row
+    return Edge(
+        kind=kind,
+        target=target,
+        source=source,
+        created_ms=created_ms,
+        value=value,
+        data=raw(data),
+    )
+
+
+def edges(
+    connection: sqlite3.Connection, kind: str, end: Id, window: Window, *, inverse: bool
+) -> Page:
+    """One page of the list of `end`: a target's sources, or the targets of a source if `inverse`."""
+    end_column, other_column = ("source", "target") if inverse else ("target", "source")
+    newer = window.cursor is not None and window.cursor.newer
+    where, bound = [f"{end_column} = ?"], [end]
+    if window.cursor is not None:
+        where.append(f"(created_ms, {other_column}) {'>' if newer else '<'} (?, ?)")
+        bound += [window.cursor.created_ms, window.cursor.other]
+    if window.since_ms is not None:
+        where.append("created_ms >= ?")
+        bound.append(window.since_ms)
+    if window.until_ms is not None:
+        where.append("created_ms < ?")
+        bound.append(window.until_ms)
+    order = "ASC" if newer else "DESC"
+    with transaction(connection, write=False):
+        xid = connection.execute("SELECT xid FROM head").fetchone()[0]
+        found = connection.execute(
+            f"SELECT target, source, created_ms, value, data FROM edge_{kind} "
+            f"WHERE {' AND '.join(where)} ORDER BY created_ms {order}, {other_column} {order} LIMIT ?",
+            [*bound, window.limit + 1],
+        ).fetchall()
+    return page([_edge(kind, row) for row in found], window, Revision.upto(xid), inverse=inverse)
+
+
+def recount(connection: sqlite3.Connection, kind: str, target: Id) -> Counter:
+    """The truth behind a counter."""
+    count, sum_ = connection.execute(
+        f"SELECT count(*), ifnull(sum(value), 0) FROM edge_{kind} WHERE target = ?", (target,)
+    ).fetchone()
+    return Counter(count, sum_)

@@ -1,0 +1,218 @@
+"""The write transaction and the rollup, as plain functions over the writer's connection."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from groundswell.kinds import Kinds
+from groundswell.model import Document, Id, Key
+from groundswell.revision import Revision
+from groundswell.store import Batch, Committed, Rolled
+from groundswell.stores.plan import EdgeKey, EdgeRow, Plan, Planned, TallyKey, Wants, wants
+from groundswell.stores.sqlite import rows
+from groundswell.stores.sqlite.schema import transaction
+
+
+def raw(text: str | None) -> msgspec.Raw | None:
+    """JSON as stored, as the model carries it."""
+    return None if text is None else msgspec.Raw(text.encode("utf-8"))
+
+
+def text(data: msgspec.Raw | None) -> str | None:
+    """JSON as the model carries it, as stored."""
+    return None if data is None else bytes(data).decode("utf-8")
+
+
+def commit(
+    connection: sqlite3.Connection, kinds: Kinds, batches: Sequence[Batch], now_ms: int
+) -> list[Committed]:
+    """One group of batches in one transaction: look up, plan, write."""
+    with transaction(connection):
+        last, at_ms = connection.execute("SELECT xid, at_ms FROM head").fetchone()
+        plan = _plan(connection, kinds, wants(batches, kinds), last + 1, max(now_ms, at_ms))
+        planned = plan.apply(batches)
+        changed = any(batch.changed for batch in planned)
+        if changed:
+            _write(connection, plan, last + 1, max(now_ms, at_ms))
+    seen = Revision.upto(last + changed)
+    return [_committed(batch, slot, last + 1, seen) for slot, batch in enumerate(planned)]
+
+
+def _committed(planned: Planned, slot: int, xid: int, seen: Revision) -> Committed:
+    return Committed(
+        planned.outcomes, xid if planned.changed else None, slot, planned.effects, seen
+    )
+
+
+def _plan(
+    connection: sqlite3.Connection, kinds: Kinds, wanted: Wants, xid: int, now_ms: int
+) -> Plan:
+    return Plan(
+        kinds,
+        xid=xid,
+        now_ms=now_ms,
+        edges=_find_edges(connection, wanted.edges),
+        seats=_find_seats(connection, wanted.seats),
+        tallies=_find_tallies(connection, wanted.tallies),
+        documents={d.id: d for d in find_documents(connection, sorted(wanted.documents))},
+    )
+
+
+def _find_edges(connection: sqlite3.Connection, wanted: set[EdgeKey]) -> dict[EdgeKey, EdgeRow]:
+    by_kind: dict[str, list[tuple[Id, Id]]] = {}
+    for kind, target, source in wanted:
+        by_kind.setdefault(kind, []).append((target, source))
+    found: dict[EdgeKey, EdgeRow] = {}
+    for kind, keys in by_kind.items():
+        sql = (
+            "SELECT target, source, created_ms, value, data FROM {rows} "
+            f"CROSS JOIN edge_{kind} ON target = column1 AND source = column2"
+        )
+        for target, source, created_ms, value, data in rows.execute(connection, sql, sorted(keys)):
+            found[kind, target, source] = EdgeRow(created_ms, value, raw(data))
+    return found
+
+
+def _find_seats(connection: sqlite3.Connection, wanted: set[Key]) -> dict[Key, Id]:
+    by_kind: dict[str, list[tuple[Id]]] = {}
+    for kind, target in wanted:
+        by_kind.setdefault(kind, []).append((target,))
+    return {
+        (kind, target): source
+        for kind, targets in by_kind.items()
+        for target, source in rows.execute(
+            connection,
+            f"SELECT target, source FROM {{rows}} CROSS JOIN edge_{kind} ON target = column1",
+            targets,
+        )
+    }
+
+
+def _find_tallies(connection: sqlite3.Connection, wanted: set[TallyKey]) -> list[TallyKey]:
+    sql = (
+        "SELECT kind, target, id FROM {rows} "
+        "CROSS JOIN tally ON kind = column1 AND target = column2 AND id = column3"
+    )
+    return [(kind, target, id_) for kind, target, id_ in rows.execute(connection, sql, [*wanted])]
+
+
+def find_documents(connection: sqlite3.Connection, ids: Sequence[str]) -> list[Document]:
+    """The stored objects among `ids`, deletion marks included."""
+    sql = "SELECT id, type, version, xid, data FROM {rows} CROSS JOIN object ON id = column1"
+    return [
+        Document(id_, type_, version, xid, raw(data))
+        for id_, type_, version, xid, data in rows.execute(connection, sql, [(i,) for i in ids])
+    ]
+
+
+def _write(connection: sqlite3.Connection, plan: Plan, xid: int, now_ms: int) -> None:
+    # Drops first: a seat that was given up may have been taken in the same transaction.
+    for kind, keys in plan.edges_to_drop().items():
+        run(
+            connection,
+            f"DELETE FROM edge_{kind} WHERE (target, source) IN (SELECT * FROM {{rows}})",
+            keys,
+        )
+    for kind, edges in plan.edges_to_store().items():
+        run(
+            connection,
+            f"INSERT INTO edge_{kind} (target, source, created_ms, value, data) "
+            "SELECT * FROM {rows} WHERE column1 IS NOT NULL "
+            "ON CONFLICT DO UPDATE SET value = excluded.value, data = excluded.data",
+            [(*edge[:4], text(edge[4])) for edge in edges],
+        )
+    run(connection, _INSERT.format(table="tally"), plan.tallies_to_store())
+    _write_documents(connection, plan.documents_to_store())
+    events = [(xid, *key, *change) for key, change in sorted(plan.events.items(), key=str)]
+    run(connection, _INSERT.format(table="event"), [e for e in events if e[3] or e[4]])
+    connection.execute("UPDATE head SET xid = ?, at_ms = ?", (xid, now_ms))
+
+
+def _write_documents(connection: sqlite3.Connection, documents: Sequence[Document]) -> None:
+    stored = [(d.id, d.type, d.version, d.xid, text(d.data)) for d in documents]
+    run(
+        connection,
+        "INSERT INTO object (id, type, version, xid, data) "
+        "SELECT * FROM {rows} WHERE column1 IS NOT NULL ON CONFLICT DO UPDATE "
+        "SET type = excluded.type, version = excluded.version, xid = excluded.xid, "
+        "data = excluded.data",
+        stored,
+    )
+    run(
+        connection,
+        _INSERT.format(table="object_event"),
+        [(xid, id_, type_, version, data) for id_, type_, version, xid, data in stored],
+    )
+
+
+_INSERT: Final = "INSERT INTO {table} SELECT * FROM {{rows}} WHERE column1 IS NOT NULL"
+
+
+def run(connection: sqlite3.Connection, sql: str, bound: Sequence[Sequence[Any]]) -> None:
+    """Execute for the effect alone."""
+    for _ in rows.execute(connection, sql, bound):
+        raise AssertionError("a writing statement returned rows")
+
+
+def rollup(connection: sqlite3.Connection, events_max: int, rollups_kept: int) -> Rolled | None:
+    """Fold the oldest whole transactions into counters and publish them, in one transaction."""
+    xid, rolled_xid = connection.execute("SELECT xid, rolled_xid FROM head").fetchone()
+    if xid == rolled_xid:
+        return None  # looked at without the write lock: an idle node leaves others alone
+    with transaction(connection):
+        xid, number, rolled_xid = connection.execute(
+            "SELECT xid, rollup, rolled_xid FROM head"
+        ).fetchone()
+        if xid == rolled_xid:
+            return None
+        upto = _last_xid(connection, xid, events_max)
+        number += 1
+        given = {"number": number, "upto": upto, "oldest": number - rollups_kept + 1}
+        connection.execute(_FOLD, given)
+        changes = connection.execute(_PUBLISH, given).rowcount
+        changes += connection.execute(_PUBLISH_OBJECTS, given).rowcount
+        events = connection.execute("DELETE FROM event WHERE xid <= :upto", given).rowcount
+        events += connection.execute("DELETE FROM object_event WHERE xid <= :upto", given).rowcount
+        connection.execute("INSERT INTO rollup VALUES (?, ?, ?)", (number, upto, changes))
+        connection.execute("UPDATE head SET rollup = :number, rolled_xid = :upto", given)
+        for table, column in (
+            ("change", "rollup"),
+            ("object_change", "rollup"),
+            ("rollup", "number"),
+        ):
+            connection.execute(f"DELETE FROM {table} WHERE {column} < :oldest", given)
+    return Rolled(number, Revision.upto(upto), events, more=upto < xid)
+
+
+def _last_xid(connection: sqlite3.Connection, xid: int, events_max: int) -> int:
+    """The transaction that a batch of at most `events_max` events ends with."""
+    ends = connection.execute(
+        "SELECT xid FROM (SELECT xid FROM event UNION ALL SELECT xid FROM object_event) "
+        "ORDER BY xid LIMIT 2 OFFSET ?",
+        (events_max - 1,),
+    ).fetchall()
+    return xid if len(ends) < 2 else int(ends[0][0])
+
+
+_FOLD: Final = """
+    INSERT INTO counter (kind, target, count, sum, born, changed)
+    SELECT kind, target, sum(count), sum(sum), :number, :number FROM event WHERE xid <= :upto
+    GROUP BY kind, target ORDER BY kind, target
+    ON CONFLICT DO UPDATE SET
+        count = count + excluded.count, sum = sum + excluded.sum, changed = excluded.changed
+"""
+_PUBLISH: Final = """
+    INSERT INTO change (rollup, kind, target, count, sum)
+    SELECT :number, kind, target, counter.count, counter.sum
+    FROM (SELECT DISTINCT kind, target FROM event WHERE xid <= :upto) JOIN counter USING (kind, target)
+"""
+_PUBLISH_OBJECTS: Final = """
+    INSERT INTO object_change (rollup, id, type, version, xid, data)
+    SELECT :number, id, type, version, xid, data FROM object_event WHERE xid <= :upto
+    ON CONFLICT DO UPDATE SET type = excluded.type, version = excluded.version,
+        xid = excluded.xid, data = excluded.data WHERE excluded.version > version
+"""

@@ -1,0 +1,222 @@
+"""The shapes of requests and answers, as JSON over HTTP and as values in process."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from groundswell.model import Id, Level, Write
+
+SESSION_HEADER = "Groundswell-Session"
+
+
+class ReadOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a read is to be served; None: as the kind, or the node, is configured."""
+
+    consistency: Level | None = None
+    max_age_ms: int | None = None
+    wait_ms: int | None = None
+    fallback: Literal["primary", "none"] = "primary"
+
+
+class ListQuery(ReadOptions, frozen=True, kw_only=True):
+    """Which part of a list: since <= created_ms < until, from the cursor on."""
+
+    limit: int = 50
+    cursor: str | None = None
+    since: int | None = None  # Unix time in ms
+    until: int | None = None
+
+
+class InverseQuery(ListQuery, frozen=True, kw_only=True):
+    """The list of what a source did."""
+
+    source: str
+
+
+class ReadInfo(msgspec.Struct, frozen=True):
+    """How a read was served (rule R7)."""
+
+    consistency: Level  # the level it met
+    served_by: str  # "primary", "standby" or a replica's name
+    age_ms: float | None  # everything acknowledged longer ago is in it; null: not known
+    waited_ms: float  # time spent on waiting for a replica
+
+
+class CountAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One count."""
+
+    count: int
+    pending: int  # how much of it is the session's own writes that the replica had not seen
+    read: ReadInfo
+    sum: int | None = None  # for kinds with a value
+
+
+class CountItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of many counts."""
+
+    kind: str
+    target: Id
+    count: int
+    pending: int
+    sum: int | None = None
+
+
+class CountsAnswer(msgspec.Struct, frozen=True):
+    """Many counts, all at one revision."""
+
+    counts: list[CountItem]
+    read: ReadInfo
+
+
+class EdgeAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One edge."""
+
+    kind: str
+    target: Id
+    source: Id
+    created_ms: int  # Unix time
+    read: ReadInfo
+    value: int | None = None
+    data: msgspec.Raw | None = None
+
+
+class EdgeItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One edge of a list."""
+
+    target: Id
+    source: Id
+    created_ms: int
+    value: int | None = None
+    data: msgspec.Raw | None = None
+
+
+class EdgesAnswer(msgspec.Struct, frozen=True):
+    """Part of a list, newest first."""
+
+    edges: list[EdgeItem]
+    next: str | None  # cursor to the older ones; null at the end
+    prev: str | None  # cursor to the newer ones, also those still to come
+    read: ReadInfo
+
+
+class ObjectAnswer(msgspec.Struct, frozen=True):
+    """One object."""
+
+    id: str
+    type: str
+    version: int
+    data: msgspec.Raw
+    read: ReadInfo
+
+
+class ChangedAnswer(msgspec.Struct, frozen=True):
+    """Outcome of one write on an edge or a tally."""
+
+    changed: bool
+
+
+class VersionAnswer(msgspec.Struct, frozen=True):
+    """Outcome of one write on an object."""
+
+    version: int
+    changed: bool
+
+
+class OutcomeItem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Outcome of one write of many: `changed` (and `version` of an object), or `code` and `detail`."""
+
+    changed: bool
+    version: int | None = None
+    code: str | None = None
+    detail: str | None = None
+
+
+class WritesAnswer(msgspec.Struct, frozen=True):
+    """Outcomes, one per write, in order."""
+
+    outcomes: list[OutcomeItem]
+
+
+class KeysRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which counts, as pairs of kind and target."""
+
+    keys: list[tuple[str, Id]]
+
+
+class EdgeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an edge carries."""
+
+    value: int | None = None
+    data: msgspec.Raw | None = None
+
+
+class TallyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much to add, and the id under which it counts once."""
+
+    by: int = 1
+    id: str | None = None
+
+
+class ObjectRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to store; with `if_version` only over that version (0: only if there is none)."""
+
+    type: str
+    data: msgspec.Raw
+    if_version: int | None = None
+
+
+class WritesRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Up to 10,000 writes; with `atomic` all of them or none."""
+
+    writes: list[Write]
+    atomic: bool = False
+
+
+class ReplicaStatus(msgspec.Struct, frozen=True):
+    """Where one replica stands."""
+
+    name: str
+    rollup: int
+    revision: str  # xmin:xmax:xip
+    age_ms: float | None
+    delay_ms: float  # injected
+
+
+class StatusAnswer(msgspec.Struct, frozen=True):
+    """The state of a node."""
+
+    version: str
+    store: str  # what kind of store, and its identity
+    epoch: int
+    revision: str  # all that is committed
+    rollup: int
+    backlog: int  # events that wait for a rollup
+    replicas: list[ReplicaStatus]
+    kinds: list[dict[str, Any]]
+    uptime_s: float
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An error, as application/problem+json (RFC 9457)."""
+
+    title: str
+    status: int
+    code: str
+    detail: str
+    type: str = "about:blank"
+    version: int | None = None  # with version-conflict: where the object stands
+    index: int | None = None  # in a batch: the write that is at fault
+
+
+class DeleteQuery(msgspec.Struct, frozen=True):
+    """Delete only at this version."""
+
+    if_version: int | None = None
+
+
+class HealthAnswer(msgspec.Struct, frozen=True):
+    """Whether all is well."""
+
+    ok: bool

@@ -1,0 +1,111 @@
+"""Puts a system together from settings: the only file that names concrete stores and replicas."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from groundswell import config
+from groundswell.client import AiohttpTransport, HttpApi
+from groundswell.config import Settings
+from groundswell.errors import BadSettings
+from groundswell.node import Node, Tuning
+from groundswell.replicas.memory import MemoryReplica
+from groundswell.server.app import App
+from groundswell.server.auth import Keys
+from groundswell.session import Groundswell
+from groundswell.store import Store
+from groundswell.stores import sqlite
+from groundswell.stores.memory import MemoryStore
+
+
+async def open_store(settings: Settings) -> Store:
+    """The store that the settings name, migrated and open."""
+    kinds = settings.declared()
+    match urlsplit(settings.store).scheme:
+        case "sqlite":
+            return await sqlite.SqliteStore.open(
+                config.sqlite_path(settings.store), kinds, rollups_kept=settings.rollups_kept
+            )
+        case "memory":
+            return MemoryStore(kinds, rollups_kept=settings.rollups_kept)
+        case scheme:
+            raise _unknown(scheme, settings.store)
+
+
+def migrate(settings: Settings) -> tuple[int, int]:
+    """Bring the store's schema to this version; its version (before, after)."""
+    match urlsplit(settings.store).scheme:
+        case "sqlite":
+            return sqlite.migrate(config.sqlite_path(settings.store))
+        case "memory":
+            return 0, 0
+        case scheme:
+            raise _unknown(scheme, settings.store)
+
+
+def _unknown(scheme: str, url: str) -> BadSettings:
+    return BadSettings(
+        f"{config.redacted(url)}: no store is called {scheme!r}; there are sqlite:///file.db and "
+        "memory://."
+    )
+
+
+@contextlib.asynccontextmanager
+async def node(settings: Settings) -> AsyncIterator[Node]:
+    """A node at work; stopped at the end, with everything it accepted done."""
+    store = await open_store(settings)
+    replicas = [
+        (MemoryReplica(_name(index), bytes_max=settings.replica_mib * 2**20), delay_s)
+        for index, delay_s in enumerate(settings.delays_s())
+    ]
+    tuning = Tuning(
+        group_max=settings.group_max,
+        queue_max=settings.queue_max,
+        events_max=settings.events_max,
+        rollup_pause_ms=settings.rollup_pause_ms,
+        poll_ms=settings.poll_ms,
+        wait_ms=settings.wait_ms,
+    )
+    made = Node(store, settings.declared(), replicas, tuning)
+    try:
+        await made.start()
+        yield made
+    finally:
+        await made.stop()
+
+
+def _name(index: int) -> str:
+    """replica-a, replica-b, .. as far as there are letters."""
+    return f"replica-{chr(ord('a') + index) if index < 26 else index}"
+
+
+def app(made: Node, settings: Settings) -> App:
+    """The HTTP application of a node."""
+    return App(made, Keys([(key.sha256, key.scopes) for key in settings.keys]))
+
+
+@contextlib.asynccontextmanager
+async def open(
+    url: str = "sqlite:///groundswell.db", **settings: Any
+) -> AsyncIterator[Groundswell]:
+    """A node in this process: nothing else to run.
+
+    `settings` are those of the configuration, by name (`replicas=3`, `kinds={...}`); no file and no
+    environment is read. Raises BadSettings or StoreUnusable.
+    """
+    made = config.load_only({"store": url, **settings})
+    async with node(made) as running:
+        yield Groundswell(running)
+
+
+@contextlib.asynccontextmanager
+async def connect(url: str, *, key: str | None = None) -> AsyncIterator[Groundswell]:
+    """A node behind HTTP, with the same interface; `key` is the API key, where one is needed."""
+    transport = AiohttpTransport(url)
+    try:
+        yield Groundswell(HttpApi(transport, key))
+    finally:
+        await transport.close()
