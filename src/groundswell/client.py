@@ -12,7 +12,7 @@ from yarl import URL
 
 from groundswell import wire
 from groundswell.api import Reply
-from groundswell.errors import BadSettings, GroundswellError, NodeUnreachable, by_code
+from groundswell.errors import BadSettings, GroundswellError, NodeUnreachable, NotFound, by_code
 from groundswell.model import Id, Key, Write
 from groundswell.store import Changed, Outcome, Refused, Stored
 
@@ -191,6 +191,8 @@ def _error(answer: Answer) -> Exception:
         return _Refusal(problem.index, refused, answer.token)
     error = by_code(problem.code, problem.detail, version=problem.version)
     error.token = answer.token
+    if isinstance(error, NotFound):
+        error.read = problem.read
     return error
 
 

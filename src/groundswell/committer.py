@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from groundswell.errors import GroundswellError, Overloaded, StoreUnavailable
+from groundswell.errors import Overloaded, StoreUnavailable
 from groundswell.store import Batch, Changed, Committed, Refused, Store
 from groundswell.telemetry import Telemetry
 
@@ -89,7 +89,7 @@ class Committer:
         started_s = time.perf_counter()
         try:
             results = await self._store.commit([batch for batch, _ in group])
-        except GroundswellError as error:
+        except StoreUnavailable as error:
             for _, future in group:
                 _fail(future, error)
         except Exception as error:

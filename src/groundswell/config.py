@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
@@ -18,6 +18,9 @@ from groundswell.kinds import BUILT_IN, Kind, Kinds
 
 PREFIX: Final = "GROUNDSWELL_"
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+# Of the environment, what is not a setting of the node: the client's key, and what tests use.
+_NO_SETTINGS: Final = (f"{PREFIX}TEST_", f"{PREFIX}DATA")
+_CLIENT_KEY: Final = f"{PREFIX}KEY"
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
@@ -107,13 +110,7 @@ def _from_file(file: Path | None) -> dict[str, Any]:
         raise BadSettings(f"{path} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadSettings(f"{path} is not valid TOML: {error}.") from error
-    _refuse_unknown(found, Settings, str(path))
-    for name, kind in dict(found.get("kinds") or {}).items():
-        if isinstance(kind, dict):
-            _refuse_unknown(kind, Kind, f"{path}, [kinds.{name}]")
-    for key in found.get("keys") or []:
-        if isinstance(key, dict):
-            _refuse_unknown(key, ApiKey, f"{path}, [[keys]]")
+    _refuse_unknown(found, str(path))
     return found
 
 
@@ -121,9 +118,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     given = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in environment.items()
-        if name.startswith(PREFIX) and not name.startswith((f"{PREFIX}TEST_", f"{PREFIX}DATA"))
+        if name.startswith(PREFIX) and not name.startswith(_NO_SETTINGS) and name != _CLIENT_KEY
     }
-    _refuse_unknown(given, Settings, f"the environment ({PREFIX}*)")
     found: dict[str, Any] = {}
     for name, value in given.items():
         if name in ("kinds", "keys"):
@@ -135,10 +131,22 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
             found[name] = [part for part in value.split(",") if part]
         else:
             found[name] = value
+    _refuse_unknown(found, f"the environment ({PREFIX}*)")
     return found
 
 
-def _refuse_unknown(given: Mapping[str, Any], shape: type[msgspec.Struct], where: str) -> None:
+def _refuse_unknown(found: Mapping[str, Any], where: str) -> None:
+    _refuse_other_than(Settings, found, where)
+    kinds, keys = found.get("kinds"), found.get("keys")
+    for name, kind in kinds.items() if isinstance(kinds, dict) else ():
+        _refuse_other_than(Kind, kind, f"{where}, [kinds.{name}]")
+    for key in keys if isinstance(keys, list) else ():
+        _refuse_other_than(ApiKey, key, f"{where}, [[keys]]")
+
+
+def _refuse_other_than(shape: type[msgspec.Struct], given: object, where: str) -> None:
+    if not isinstance(given, Mapping):
+        return  # the types are checked later
     known = [field.encode_name for field in msgspec.structs.fields(shape)]
     for name in given:
         if name not in known:
@@ -156,12 +164,20 @@ def _convert(found: dict[str, Any]) -> Settings:
 
 def sqlite_path(url: str) -> str:
     """The file that a `sqlite:///path` URL names (four slashes: an absolute path)."""
-    parts = urlsplit(url)
+    parts = split(url)
     if parts.netloc or not parts.path.startswith("/") or len(parts.path) < 2 or parts.query:
         raise BadSettings(
             f"{redacted(url)} is no store: write sqlite:///file.db, or sqlite:////folder/file.db."
         )
     return unquote(parts.path[1:])
+
+
+def split(url: str) -> SplitResult:
+    """The parts of a store's URL; BadSettings where it is none."""
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise BadSettings(f"{redacted(url)} is no URL of a store: {error}.") from error
 
 
 def redacted(url: str) -> str:
@@ -171,7 +187,7 @@ def redacted(url: str) -> str:
 
 def load_only(found: Mapping[str, Any]) -> Settings:
     """Settings from these values alone, with the same checks."""
-    _refuse_unknown(found, Settings, "the settings")
+    _refuse_unknown(found, "the settings")
     settings = _convert(dict(found))
     settings.check()
     return settings

@@ -61,6 +61,7 @@ def choose(
         return Elsewhere.PRIMARY
     session = None if level is Level.EVENTUAL else token
     total = len(standings)
+    otherwise = Elsewhere.WAIT if total else Elsewhere.PRIMARY
     for step in range(total):
         index = (turn + step) % total
         at = standings[index]
@@ -69,14 +70,15 @@ def choose(
         if session is None:
             return serve(index, overlay=False)
         if session.epoch != at.epoch:
-            return Elsewhere.PRIMARY
+            otherwise = Elsewhere.PRIMARY  # nothing can be compared, however long one waits
+            continue
         if level is not Level.READ_YOUR_WRITES and not at.revision.includes(session.read):
             continue
         if level is Level.MONOTONIC or session.sees_writes(at.revision):
             return serve(index, overlay=False)
         if additive and session.overlays(at.revision):
             return serve(index, overlay=True)
-    return Elsewhere.WAIT if total else Elsewhere.PRIMARY
+    return otherwise
 
 
 def serve(replica: int, *, overlay: bool) -> Serve:

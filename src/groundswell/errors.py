@@ -27,7 +27,8 @@ business. The message says what happened, what was not changed, and what to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 
 class GroundswellError(Exception):
@@ -88,6 +89,11 @@ class NotFound(GroundswellError):
     """What was asked for does not exist."""
 
     code = "not-found"
+
+    def __init__(self, detail: str, *, read: Mapping[str, Any] | None = None) -> None:
+        super().__init__(detail)
+        #: How the read that found nothing was served: the members of `wire.ReadInfo`.
+        self.read = read
 
 
 class EdgeNotFound(NotFound):

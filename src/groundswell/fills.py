@@ -28,7 +28,10 @@ class Fills:
         """All these counters at one standing; None where the replica cannot show them there."""
 
         async def fill(missing: list[Key]) -> None:
-            replica.fill_counters(missing, await self._store.counters(missing))
+            epoch = replica.standing.epoch
+            read = await self._store.counters(missing)
+            if epoch == replica.standing.epoch == self._store.epoch:  # rollups are numbered in one
+                replica.fill_counters(missing, read)
 
         return await self._held(replica, keys, replica.counters, fill)
 
@@ -36,7 +39,10 @@ class Fills:
         """The same for objects."""
 
         async def fill(missing: list[str]) -> None:
-            replica.fill_documents(missing, await self._store.documents(missing))
+            epoch = replica.standing.epoch
+            read = await self._store.documents(missing)
+            if epoch == replica.standing.epoch == self._store.epoch:
+                replica.fill_documents(missing, read)
 
         return await self._held(replica, ids, replica.documents, fill)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -37,7 +38,9 @@ class Follower:
         poll_s: float,
         delay_s: float = 0.0,
         moved: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._store = store
         self._replica = replica
         self._poll_s = poll_s
@@ -67,14 +70,13 @@ class Follower:
 
     async def step(self) -> bool:
         """Ask the feed once; whether there was nothing more to ask for."""
-        loop = asyncio.get_running_loop()
-        asked_s = loop.time()
+        asked_s = self._clock()
         feed = await self._store.feed(self._fetched, CHANGES_MAX)
         begin_anew = feed.behind or self._fetched < 0
         self._fetched = feed.latest.number if begin_anew else self._fetched + len(feed.rollups)
         self._held_back.append((asked_s, feed))
         if self._delay_s:
-            loop.call_later(self._delay_s, self._apply)
+            asyncio.get_running_loop().call_later(self._delay_s, self._apply)
         else:
             self._apply()
         return self._fetched >= feed.latest.number
@@ -88,8 +90,7 @@ class Follower:
             for rollup in feed.rollups:
                 self._replica.apply(rollup)
         self._certify(asked_s, feed.head)
-        if feed.rollups or feed.behind:
-            self._moved()
+        self._moved()  # without a rollup too: it may be fresher, or of another epoch
 
     def _certify(self, asked_s: float, head: Revision) -> None:
         if self._probes and (self._probes[-1][1] == head or len(self._probes) == PROBES_MAX):

@@ -109,9 +109,9 @@ def check_id(wanted: IdType, value: object, what: str) -> Id:
     if wanted == "int":
         if type(value) is int and -INT_MAX <= value <= INT_MAX:
             return value
-        raise BadRequest(f"The {what} must be a 64-bit integer, not {value!r:.60}.")
+        raise BadRequest(f"The {what} must be a 64-bit integer, not {_shown(value)}.")
     if type(value) is not str:
-        raise BadRequest(f"The {what} must be a string, not {value!r:.60}.")
+        raise BadRequest(f"The {what} must be a string, not {_shown(value)}.")
     if wanted == "uuid":
         if _UUID.fullmatch(value):
             return value.lower()
@@ -123,6 +123,8 @@ def check_id(wanted: IdType, value: object, what: str) -> Id:
 
 def check_text(value: str, what: str) -> str:
     """`value` where it may be a text id."""
+    if not isinstance(value, str):
+        raise BadRequest(f"The {what} must be a string, not {_shown(value)}.")
     if not value:
         raise BadRequest(f"The {what} is empty.")
     if len(value) > ID_CHARS_MAX:
@@ -130,6 +132,13 @@ def check_text(value: str, what: str) -> str:
     if "\x00" in value or not value.isprintable():
         raise BadRequest(f"The {what} holds characters that cannot be printed: {value!r:.60}.")
     return value
+
+
+def _shown(value: object) -> str:
+    """What was given instead of an id, cut short; an integer of any length has no other form."""
+    if isinstance(value, int) and value.bit_length() > 200:
+        return "a far larger one"
+    return f"{value!r:.60}"
 
 
 def parse_id(wanted: IdType, text: str, what: str) -> Id:
@@ -201,18 +210,24 @@ def _with_edges(kind: Kind) -> Kind:
 
 
 def _check_version(version: int | None) -> None:
-    if version is not None and not 0 <= version <= INT_MAX:
+    if version is not None and (type(version) is not int or not 0 <= version <= INT_MAX):
         raise BadRequest("`if_version` must be 0 (only if there is none) or a version.")
 
 
 def canonical(data: msgspec.Raw, bytes_max: int, what: str) -> msgspec.Raw:
     """A JSON object with its keys in order, so that equal contents are equal bytes."""
-    if len(bytes(data)) > bytes_max:
-        raise TooLarge(f"The {what} has {len(bytes(data))} bytes; the limit is {bytes_max}.")
+    _check_bytes(len(bytes(data)), bytes_max, what)
     try:
         value: Any = msgspec.json.decode(data)
         if not isinstance(value, dict):
             raise BadRequest(f"The {what} must be a JSON object.")
-        return msgspec.Raw(msgspec.json.encode(value, order="sorted"))
+        ordered = msgspec.json.encode(value, order="sorted")
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise BadRequest(f"The {what} is not valid JSON: {error}.") from error
+    _check_bytes(len(ordered), bytes_max, what)  # 1e5 has become 100000.0
+    return msgspec.Raw(ordered)
+
+
+def _check_bytes(found: int, bytes_max: int, what: str) -> None:
+    if found > bytes_max:
+        raise TooLarge(f"The {what} has {found} bytes; the limit is {bytes_max}.")

@@ -25,10 +25,20 @@ from groundswell.errors import (
 )
 from groundswell.follower import Follower
 from groundswell.kinds import Kind, Kinds, check_id, check_text, check_write
-from groundswell.model import KEYS_MAX, PAGE_MAX, WRITES_MAX, Counter, Edge, Id, Key, Write
+from groundswell.model import (
+    INT_MAX,
+    KEYS_MAX,
+    PAGE_MAX,
+    WRITES_MAX,
+    Counter,
+    Edge,
+    Id,
+    Key,
+    Write,
+)
 from groundswell.reader import PRIMARY, Reader, Served, Want
 from groundswell.replica import Replica
-from groundswell.revision import Revision, SessionToken, Wrote
+from groundswell.revision import NOTHING, Revision, SessionToken, Wrote
 from groundswell.rollup import RollupWorker
 from groundswell.store import Batch, Changed, Committed, Cursor, Outcome, Refused, Store, Window
 from groundswell.telemetry import Telemetry
@@ -115,6 +125,7 @@ class Node:
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
+        self._newcomer: tuple[Revision, str] = (NOTHING, "")  # last token of a read without one
         self._wants = {
             (level, primary): Want(level, None, tuning.wait_ms / 1000, primary)
             for level in Level
@@ -201,7 +212,12 @@ class Node:
     ) -> str | None:
         if level is Level.EVENTUAL:
             return session.encode() if session else None
-        return self._current(session).saw(revision).encode()
+        if session is None and revision == self._newcomer[0]:
+            return self._newcomer[1]
+        token = self._current(session).saw(revision).encode()
+        if session is None:
+            self._newcomer = (revision, token)
+        return token
 
     # --- writes ---------------------------------------------------------------------------------
 
@@ -281,8 +297,8 @@ class Node:
         primary = options.fallback == "primary"
         if options.max_age_ms is None and options.wait_ms is None:
             return self._wants[level, primary]
-        if options.max_age_ms is not None and options.max_age_ms < 0:
-            raise BadRequest("max_age_ms must not be negative.")
+        if options.max_age_ms is not None and not 0 <= options.max_age_ms <= INT_MAX:
+            raise BadRequest(f"max_age_ms must be from 0 to {INT_MAX}.")
         wait_ms = self._tuning.wait_ms if options.wait_ms is None else options.wait_ms
         if not 0 <= wait_ms <= WAIT_MS_MAX:
             raise BadRequest(f"wait_ms must be from 0 to {WAIT_MS_MAX}.")
@@ -307,7 +323,9 @@ class Node:
         edge, revision = await self._store.edge(kind, target, source)
         token = self._read_token(want.level, session, revision)
         if edge is None:
-            raise _learnt(EdgeNotFound(f"There is no {kind} of {target} by {source}."), token)
+            read = msgspec.to_builtins(self._from_primary(want))
+            error = EdgeNotFound(f"There is no {kind} of {target} by {source}.", read=read)
+            raise _learnt(error, token)
         answer = EdgeAnswer(
             kind=kind,
             target=edge.target,
@@ -369,7 +387,8 @@ class Node:
         token = self._read_token(want.level, session, served.revision)
         found = served.rows[0]
         if found is None or found.data is None:
-            raise _learnt(ObjectNotFound(f"There is no object {id_!r}."), token)
+            read = msgspec.to_builtins(_info(want, served))
+            raise _learnt(ObjectNotFound(f"There is no object {id_!r}.", read=read), token)
         return Reply(
             ObjectAnswer(found.id, found.type, found.version, found.data, _info(want, served)),
             token,
@@ -379,7 +398,7 @@ class Node:
 
     async def status(self) -> StatusAnswer:  # noqa: D102
         head = await self._store.head()
-        now_s = asyncio.get_running_loop().time()
+        now_s = time.monotonic()
         return StatusAnswer(
             version=version("groundswell"),
             store=f"{type(self._store).__name__} {self._store.identity}",
@@ -403,7 +422,7 @@ class Node:
 
     async def metrics(self) -> bytes:
         """All metrics in Prometheus's text format."""
-        now_s = asyncio.get_running_loop().time()
+        now_s = time.monotonic()
         self.telemetry.backlog.set((await self._store.head()).backlog)
         for replica, _ in self._replicas:
             at = replica.standing
@@ -478,4 +497,9 @@ def _window(query: ListQuery, other: str) -> Window:
     cursor = None if query.cursor is None else Cursor.decode(query.cursor)
     if cursor is not None and isinstance(cursor.other, int) is not (other == "int"):
         raise BadRequest("The cursor belongs to another list.")
+    numbers = [query.since, query.until]
+    if cursor is not None:
+        numbers += [cursor.created_ms, cursor.other if isinstance(cursor.other, int) else None]
+    if any(number is not None and abs(number) > INT_MAX for number in numbers):
+        raise BadRequest("since, until and what is in a cursor must be 64-bit integers.")
     return Window(query.limit, cursor, query.since, query.until)

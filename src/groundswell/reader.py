@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
@@ -55,7 +56,10 @@ class Reader:
         replicas: Sequence[Replica],
         worker: RollupWorker,
         telemetry: Telemetry,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._store = store
         self._replicas = replicas
         self._worker = worker
@@ -82,10 +86,10 @@ class Reader:
         Raises ReplicaLate, StoreUnavailable or BadToken.
         """
 
-        async def from_replica(decision: Serve) -> Served[Counter] | None:
+        async def from_replica(decision: Serve, chosen: Standing) -> Served[Counter] | None:
             replica = self._replicas[decision.replica]
             held = await self._fills.counters(replica, keys)
-            if held is None:
+            if held is None or not self._still(decision, chosen, held.standing, want, token):
                 return None
             standing, rows = held.standing, _all(held)
             if not decision.overlay or token is None:
@@ -107,10 +111,12 @@ class Reader:
     ) -> Served[Document | None]:
         """Objects, all in one state; the same errors as for counters."""
 
-        async def from_replica(decision: Serve) -> Served[Document | None] | None:
+        async def from_replica(
+            decision: Serve, chosen: Standing
+        ) -> Served[Document | None] | None:
             replica = self._replicas[decision.replica]
             held = await self._fills.documents(replica, ids)
-            if held is None:
+            if held is None or not self._still(decision, chosen, held.standing, want, token):
                 return None
             return self._served([*held.rows], replica, held.standing)
 
@@ -124,41 +130,43 @@ class Reader:
         self,
         want: Want,
         token: SessionToken | None,
-        from_replica: Callable[[Serve], Awaitable[Served[T] | None]],
+        from_replica: Callable[[Serve, Standing], Awaitable[Served[T] | None]],
         from_primary: Callable[[], Awaitable[Served[T]]],
         *,
         additive: bool,
     ) -> Served[T]:
-        loop = asyncio.get_running_loop()
-        began_s = now_s = loop.time()
+        began_s = now_s = self._clock()
         checked = False
         while True:
             moved = self._moved
+            standings = [replica.standing for replica in self._replicas]
             decision = choose(
                 want.level,
                 token,
-                [replica.standing for replica in self._replicas],
+                standings,
                 turn=next(self._turns),
                 now_s=now_s,
                 additive=additive,
                 max_age_s=want.max_age_s,
             )
             if isinstance(decision, Serve):
-                served = await from_replica(decision)
+                served = await from_replica(decision, standings[decision.replica])
                 if served is not None:
-                    return self._count(want, served, loop.time() - began_s, waited=now_s > began_s)
+                    return self._count(
+                        want, served, self._clock() - began_s, waited=now_s > began_s
+                    )
                 # It can neither hold these rows nor fill them where it stands, or the own writes
                 # undo something that it does not show yet: another replica, or the same one later.
                 additive = additive and not decision.overlay
             if not checked:
                 await self._check(token)
                 checked = True
-            left_s = began_s + want.wait_s - loop.time()
+            left_s = began_s + want.wait_s - self._clock()
             if decision is Elsewhere.PRIMARY or left_s <= 0:
                 break
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(moved.wait(), left_s)
-            now_s = loop.time()
+            now_s = self._clock()
         if want.level is not Level.LINEARIZABLE and not want.primary:
             self._telemetry.late.labels(want.level).inc()
             raise ReplicaLate(
@@ -168,10 +176,35 @@ class Reader:
         if want.level is not Level.LINEARIZABLE:
             self._telemetry.fallbacks.labels(want.level).inc()
         served = await from_primary()
-        return self._count(want, served, loop.time() - began_s, waited=now_s > began_s)
+        return self._count(want, served, self._clock() - began_s, waited=now_s > began_s)
+
+    def _still(
+        self,
+        decision: Serve,
+        chosen: Standing,
+        standing: Standing,
+        want: Want,
+        token: SessionToken | None,
+    ) -> bool:
+        """Whether what was decided for the state `chosen` holds for the one that answers.
+
+        While the rows were filled the replica may have begun anew, in another epoch, or grown too old.
+        """
+        if standing is chosen and want.max_age_s is None:
+            return True
+        decided = choose(
+            want.level,
+            token,
+            (standing,),
+            turn=0,
+            now_s=self._clock(),
+            additive=decision.overlay,
+            max_age_s=want.max_age_s,
+        )
+        return isinstance(decided, Serve)
 
     async def _check(self, token: SessionToken | None) -> None:
-        """Before waiting for what a token speaks of: does it exist at all?"""
+        """Refuse, before waiting for it, what a token speaks of and the store has never seen."""
         if token is not None and token.epoch == self._store.epoch:
             head = await self._store.head()
             if token.claims_beyond(head.revision):
@@ -183,7 +216,7 @@ class Reader:
     def _served(
         self, rows: list[T], replica: Replica, standing: Standing, pending: Pending | None = None
     ) -> Served[T]:
-        age_s = asyncio.get_running_loop().time() - standing.fresh_at_s
+        age_s = self._clock() - standing.fresh_at_s
         return Served(rows, replica.name, age_s, 0.0, standing.revision, pending or {})
 
     def _count(self, want: Want, served: Served[T], took_s: float, *, waited: bool) -> Served[T]:
@@ -199,7 +232,9 @@ def _all(held: Held[T]) -> list[T]:
 
 
 def _impossible(keys: Sequence[Key], rows: Sequence[Counter], pending: Pending) -> bool:
-    """Whether an own removal takes away an edge that the state does not even show."""
-    return any(
-        row.count + pending.get(key, (0, 0))[0] < 0 for key, row in zip(keys, rows, strict=True)
-    )
+    """Whether the own writes remove, or give another value to, edges that the state does not even show."""
+    for key, row in zip(keys, rows, strict=True):
+        count, sum_ = pending.get(key, (0, 0))
+        if row.count + count < 0 or (row.count + count == 0 and row.sum + sum_ != 0):
+            return True
+    return False

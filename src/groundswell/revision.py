@@ -94,7 +94,7 @@ class Wrote(msgspec.Struct, frozen=True, array_like=True):
     The place tells apart the writes of two sessions that shared a transaction.
     """
 
-    xid: Xid
+    xid: Annotated[int, msgspec.Meta(ge=0, lt=XID_MAX)]  # so that a revision can end after it
     slot: Annotated[int, msgspec.Meta(ge=0, le=2**31)]
     effects: tuple[Effect, ...] | None = ()  # None: not kept, so only a state that sees xid will do
 
@@ -139,9 +139,10 @@ class SessionToken(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
             )
         if self.epoch != other.epoch:
             return self if self.epoch > other.epoch else other
-        both = {(w.xid, w.slot): w for w in other.writes} | {
-            (w.xid, w.slot): w for w in self.writes
-        }
+        both = {(w.xid, w.slot): w for w in other.writes}
+        for w in self.writes:
+            if w.effects is not None or (w.xid, w.slot) not in both:
+                both[w.xid, w.slot] = w
         return self._with(
             read=self.read.merge(other.read),
             wrote=self.wrote.merge(other.wrote),
@@ -211,7 +212,7 @@ class SessionToken(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
             if raw[:1] != _VERSION:
                 raise BadToken("The session token is of another version; start a new session.")
             token = _DECODER.decode(raw[1:])
-        except (binascii.Error, ValueError, msgspec.DecodeError) as error:
+        except (binascii.Error, ValueError, RecursionError, msgspec.DecodeError) as error:
             raise BadToken("The session token cannot be read; start a new session.") from error
         if not (token.read.is_canonical and token.wrote.is_canonical):
             raise BadToken("The session token holds an impossible revision; start a new session.")

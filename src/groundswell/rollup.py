@@ -7,12 +7,15 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from typing import Final
 
 from groundswell.errors import StoreUnavailable
 from groundswell.store import Rolled, Store
 from groundswell.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
+
+_ENDED: Final = "The rollup worker of this node has ended. Ask another node."
 
 
 class RollupWorker:
@@ -40,6 +43,7 @@ class RollupWorker:
         self._wanted = asyncio.Event()
         self._urgent = asyncio.Event()
         self._waiters: list[asyncio.Future[None]] = []
+        self._ended = False
 
     def notify(self) -> None:
         """There is something to fold."""
@@ -49,7 +53,10 @@ class RollupWorker:
         """Return once a rollup includes everything committed before the call.
 
         All calls that wait at the same time share one rollup, which began after each of them.
+        Raises StoreUnavailable where there will be none.
         """
+        if self._ended:
+            raise StoreUnavailable(_ENDED)
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         self._wanted.set()
@@ -58,6 +65,13 @@ class RollupWorker:
 
     async def run(self) -> None:
         """Work until cancelled."""
+        try:
+            await self._work()
+        finally:
+            self._ended = True
+            _settle(self._waiters, StoreUnavailable(_ENDED))
+
+    async def _work(self) -> None:
         while True:
             await _wait(self._wanted, self._poll_s)
             self._wanted.clear()

@@ -208,6 +208,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     type: str = "about:blank"
     version: int | None = None  # with version-conflict: where the object stands
     index: int | None = None  # in a batch: the write that is at fault
+    read: dict[str, Any] | None = None  # of a read that found nothing: how it was served
 
 
 class DeleteQuery(msgspec.Struct, frozen=True):

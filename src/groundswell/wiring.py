@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import urlsplit
 
 from groundswell import config
 from groundswell.client import AiohttpTransport, HttpApi
@@ -24,7 +23,7 @@ from groundswell.stores.memory import MemoryStore
 async def open_store(settings: Settings) -> Store:
     """The store that the settings name, migrated and open."""
     kinds = settings.declared()
-    match urlsplit(settings.store).scheme:
+    match config.split(settings.store).scheme:
         case "sqlite":
             return await sqlite.SqliteStore.open(
                 config.sqlite_path(settings.store), kinds, rollups_kept=settings.rollups_kept
@@ -37,7 +36,7 @@ async def open_store(settings: Settings) -> Store:
 
 def migrate(settings: Settings) -> tuple[int, int]:
     """Bring the store's schema to this version; its version (before, after)."""
-    match urlsplit(settings.store).scheme:
+    match config.split(settings.store).scheme:
         case "sqlite":
             return sqlite.migrate(config.sqlite_path(settings.store))
         case "memory":

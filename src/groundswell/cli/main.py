@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 from collections.abc import Coroutine
 from importlib.metadata import version
@@ -41,14 +42,13 @@ StoreUrl = Annotated[
 
 def run() -> None:
     """Run the command line; an error that was raised on purpose is one line on standard error."""
-    from groundswell.cli import data, serving, spike  # each adds its commands
-
-    assert data and serving and spike
+    for name in ("data", "serving", "spike"):  # each adds its commands to the app
+        importlib.import_module(f"groundswell.cli.{name}")
     try:
         app()
     except GroundswellError as error:
         err.print(f"[bold red]error[/] ({error.code}): ", end="")
-        err.print(error.detail, markup=False, highlight=False)
+        err.print(error.detail, markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

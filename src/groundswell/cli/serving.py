@@ -45,8 +45,10 @@ def serve(
     settings = config.load(file, flags=flags)
     logging.basicConfig(
         level=settings.log_level.upper(),
-        format="%(name)s: %(message)s",
-        handlers=[RichHandler(console=err, show_path=False)],
+        format="%(name)s: %(message)s"
+        if err.is_terminal
+        else "%(levelname)s %(name)s: %(message)s",
+        handlers=[RichHandler(console=err, show_path=False)] if err.is_terminal else None,
     )
     execute(_serve(settings))
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from groundswell.errors import GroundswellError
+from groundswell.errors import BadRequest, GroundswellError
 from groundswell.node import Node
 from groundswell.server import openapi
 from groundswell.server.auth import Keys
@@ -66,17 +66,24 @@ class App:
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response:
         segments = scope["raw_path"].split(b"/")
-        fixed = 2 if segments[1] == b"v1" else 1
+        fixed = 2 if scope["raw_path"].startswith(b"/v1/") else 1
         methods = self._table.get((tuple(segments[1 : fixed + 1]), len(segments) - fixed - 1))
         if methods is None:
             page = self._pages.get(scope["raw_path"])
-            return page or plain(404, "not-found", "There is no such path; see /docs.")
+            if page is None:
+                return plain(404, "not-found", "There is no such path; see /docs.")
+            return page if scope["method"] in ("GET", "HEAD") else _not_allowed("GET, HEAD")
         endpoint = methods.get(scope["method"])
         if endpoint is None:
-            allowed = ", ".join(methods)
-            detail = f"This path takes {allowed}."
-            return plain(405, "method-not-allowed", detail, (b"allow", allowed.encode()))
+            return _not_allowed(", ".join(methods))
         request = Request(scope, receive, segments[fixed + 1 :])
         if endpoint.scope is not None:
             self._keys.check(request.header(b"authorization"), endpoint.scope)
+        if endpoint.query is None and scope["query_string"] and fixed == 2:
+            raise BadRequest("This call takes no query parameters; nothing was changed.")
         return await endpoint.handler(self._node, request)
+
+
+def _not_allowed(allowed: str) -> Response:
+    detail = f"This path takes {allowed}."
+    return plain(405, "method-not-allowed", detail, (b"allow", allowed.encode()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -65,7 +66,8 @@ class Request:
         text = self._scope["query_string"]
         if not text and default is not None:
             return default
-        return parse_query(text, shape)
+        found: Q = parse_query(text, shape)
+        return found
 
     async def body(self, shape: type[T], default: T | None = None) -> T:
         """The body as a struct; `default` where it is empty."""
@@ -89,6 +91,8 @@ class Request:
         size = 0
         while True:
             message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise BadRequest("The body ended too early; nothing was changed.")
             part = message.get("body", b"")
             size += len(part)
             if size > BODY_BYTES_MAX:
@@ -105,6 +109,7 @@ def _oversized(size: int) -> TooLarge:
     )
 
 
+@lru_cache(maxsize=1024)  # clients send the same few over and over
 def parse_query(text: bytes, shape: type[Q]) -> Q:
     """A query string as a struct; unknown, repeated and ill-typed parameters are a BadRequest."""
     try:

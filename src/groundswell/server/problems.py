@@ -59,6 +59,7 @@ def problem(error: errors.GroundswellError, *, index: int | None = None) -> Resp
             detail=error.detail,
             version=error.version if isinstance(error, errors.VersionConflict) else None,
             index=index,
+            read=dict(error.read) if isinstance(error, errors.NotFound) and error.read else None,
         ),
         token=error.token,
         status=status,

@@ -11,9 +11,9 @@ import msgspec
 from groundswell.model import Counter, Document, Edge, Id, Key
 from groundswell.revision import Revision
 from groundswell.store import (
+    CountChange,
     CounterRow,
     Counters,
-    CountChange,
     Documents,
     Feed,
     Head,
