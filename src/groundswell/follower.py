@@ -57,13 +57,19 @@ class Follower:
 
     async def run(self) -> None:
         """Follow until cancelled. Goes on where it was when the store comes back."""
+        failing = False  # said once, not at every try
         while True:
             self._wanted.clear()
             try:
                 caught_up = await self.step()
             except StoreUnavailable as error:
-                log.warning("replica %s: %s", self._replica.name, error)
-                caught_up = True
+                if not failing:
+                    log.warning("replica %s: %s", self._replica.name, error)
+                failing = caught_up = True
+            else:
+                if failing:
+                    log.warning("replica %s: the store is back", self._replica.name)
+                failing = False
             if caught_up:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wanted.wait(), self._poll_s)

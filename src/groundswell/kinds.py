@@ -137,7 +137,7 @@ def check_text(value: str, what: str) -> str:
 def _shown(value: object) -> str:
     """What was given instead of an id, cut short; an integer of any length has no other form."""
     if isinstance(value, int) and value.bit_length() > 200:
-        return "a far larger one"
+        return "one far larger"
     return f"{value!r:.60}"
 
 
@@ -172,6 +172,8 @@ def check_write(kinds: Kinds, write: Write) -> Write:
             check_text(write.id, "object id")
             _check_version(write.if_version)
             return write
+        case _:
+            raise BadRequest("This is not a write.")
 
 
 def _check_add(kind: Kind, write: Add) -> Add:

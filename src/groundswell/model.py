@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
@@ -15,6 +15,13 @@ KEYS_MAX: Final = 1_000  # in one read
 PAGE_MAX: Final = 1_000  # edges in one page of a list
 VALUE_MAX: Final = 2**31 - 1  # of an edge or a tally: 2**32 of them still fit a 64-bit sum
 INT_MAX: Final = 2**63 - 1
+
+if TYPE_CHECKING:
+    Data = msgspec.Raw | None
+else:  # msgspec would read `Raw | None` as "nothing but null"; what is absent is None all the same
+    Data = msgspec.Raw
+
+Moved = Annotated[int, msgspec.Meta(ge=-(2**48), le=2**48)]  # more than WRITES_MAX writes can do
 
 Id = int | str
 Key = tuple[str, Id]  # (kind, target) of a count
@@ -39,8 +46,8 @@ class Effect(msgspec.Struct, frozen=True, array_like=True):
 
     kind: str
     target: Id
-    count: int  # added to the number of edges
-    sum: int = 0  # added to the sum of their values
+    count: Moved  # added to the number of edges
+    sum: Moved = 0  # added to the sum of their values
 
 
 class Edge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -51,7 +58,7 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     source: Id
     created_ms: int  # Unix time; edges of later commits are never older
     value: int | None = None
-    data: msgspec.Raw | None = None
+    data: Data = None
 
 
 class Counter(msgspec.Struct, frozen=True, array_like=True):
@@ -74,14 +81,21 @@ class Document(msgspec.Struct, frozen=True, array_like=True):
 # --- writes -------------------------------------------------------------------------------------
 
 
-class Add(msgspec.Struct, frozen=True, tag="add", tag_field="op", forbid_unknown_fields=True):
+class Add(
+    msgspec.Struct,
+    frozen=True,
+    tag="add",
+    tag_field="op",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
     """Let the edge exist, with this value and data; replaces another value or data."""
 
     kind: str
     target: Id
     source: Id
     value: int | None = None
-    data: msgspec.Raw | None = None  # JSON object, canonical once checked
+    data: Data = None  # JSON object, canonical once checked
 
 
 class Remove(msgspec.Struct, frozen=True, tag="remove", tag_field="op", forbid_unknown_fields=True):

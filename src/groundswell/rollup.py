@@ -72,6 +72,7 @@ class RollupWorker:
             _settle(self._waiters, StoreUnavailable(_ENDED))
 
     async def _work(self) -> None:
+        failing = False  # said once, not at every try
         while True:
             await _wait(self._wanted, self._poll_s)
             self._wanted.clear()
@@ -80,13 +81,18 @@ class RollupWorker:
             try:
                 await self._round()
             except StoreUnavailable as error:
-                log.warning("rollup: %s", error)
+                if not failing:
+                    log.warning("rollup: %s", error)
+                failing = True
                 _settle(waiters, error)
                 await asyncio.sleep(self._poll_s)
             except BaseException as error:
                 _settle(waiters, StoreUnavailable(f"The rollup failed: {error!r}."))
                 raise
             else:
+                if failing:
+                    log.warning("rollup: the store is back")
+                failing = False
                 _settle(waiters, None)
             await _wait(self._urgent, self._pause_s)
 

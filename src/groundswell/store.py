@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 
 from groundswell.errors import BadRequest
-from groundswell.model import Counter, Document, Edge, Effect, Id, Key, Write
+from groundswell.model import INT_MAX, Counter, Document, Edge, Effect, Id, Key, Write
 from groundswell.revision import Revision
 
 
@@ -135,8 +135,10 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
     """A place between two edges of a list, and the direction to go on in."""
 
     newer: bool
-    created_ms: int
-    other: Id  # source, or target in the inverse list
+    created_ms: Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
+    other: (
+        Annotated[int, msgspec.Meta(ge=-INT_MAX, le=INT_MAX)] | str
+    )  # source, or target if inverse
 
     def encode(self) -> str:
         """As opaque base64url text."""
@@ -176,9 +178,14 @@ def page(found: Sequence[Edge], window: Window, revision: Revision, *, inverse: 
     more = len(found) > window.limit
     edges = tuple(reversed(found[: window.limit])) if newer else tuple(found[: window.limit])
     if not edges:
-        back = window.cursor and msgspec.structs.replace(window.cursor, newer=True)
-        onward = window.cursor and msgspec.structs.replace(window.cursor, newer=False)
-        return Page((), onward if newer else None, back, revision)
+        at = window.cursor
+        if at is None:
+            return Page((), None, None, revision)
+        # Cursors exclude their own place. Nothing lies beyond it, so that whoever turns round begins a
+        # millisecond further on and does not miss the edge there.
+        back = Cursor(True, at.created_ms - (not newer), at.other)
+        onward = Cursor(False, at.created_ms + 1, at.other) if newer else None
+        return Page((), onward, back, revision)
 
     def place(edge: Edge, *, newer: bool) -> Cursor:
         return Cursor(newer, edge.created_ms, edge.target if inverse else edge.source)
@@ -223,6 +230,7 @@ class Store(Protocol):
     async def feed(self, after: int, changes_max: int) -> Feed:
         """The rollups after number `after`, as many as hold up to `changes_max` changes (at least one).
 
+        A rollup without changes is counted as one, so that every answer is bounded.
         `behind` where they are no longer all kept, or `after` is beyond the newest.
         """
 
@@ -242,7 +250,10 @@ class Store(Protocol):
         """What `source` did, newest first; for kinds declared with `inverse`."""
 
     async def recount(self, kind: str, target: Id) -> Counter:
-        """The truth behind a counter, counted from the edges: slow, for checks."""
+        """The truth behind a counter, counted from the edges as they are now: slow, for checks.
+
+        Of a kind without edges, whose tallies are kept nowhere else, the counter and what is queued.
+        """
 
     async def close(self) -> None:
         """Finish what runs and let go of the store; calling it twice does nothing."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from groundswell.model import Id, Level, Write
+from groundswell.model import INT_MAX, Data, Id, Level, Write
 
 SESSION_HEADER = "Groundswell-Session"
+
+
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=INT_MAX)]  # Unix time
 
 
 class ReadOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,8 +28,8 @@ class ListQuery(ReadOptions, frozen=True, kw_only=True):
 
     limit: int = 50
     cursor: str | None = None
-    since: int | None = None  # Unix time in ms
-    until: int | None = None
+    since: Milliseconds | None = None
+    until: Milliseconds | None = None
 
 
 class InverseQuery(ListQuery, frozen=True, kw_only=True):
@@ -79,7 +82,7 @@ class EdgeAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     created_ms: int  # Unix time
     read: ReadInfo
     value: int | None = None
-    data: msgspec.Raw | None = None
+    data: Data = None
 
 
 class EdgeItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -89,7 +92,7 @@ class EdgeItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     source: Id
     created_ms: int
     value: int | None = None
-    data: msgspec.Raw | None = None
+    data: Data = None
 
 
 class EdgesAnswer(msgspec.Struct, frozen=True):
@@ -149,7 +152,7 @@ class EdgeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an edge carries."""
 
     value: int | None = None
-    data: msgspec.Raw | None = None
+    data: Data = None
 
 
 class TallyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

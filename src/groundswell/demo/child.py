@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from groundswell.errors import NodeUnreachable, StoreUnusable
 from groundswell.wiring import connect
@@ -18,9 +18,16 @@ START_S: Final = 20.0
 STOP_S: Final = 20.0
 
 
+class Child(NamedTuple):
+    """A node that runs in a process of its own."""
+
+    url: str
+    pid: int
+
+
 @contextlib.asynccontextmanager
-async def node(arguments: Sequence[str]) -> AsyncIterator[str]:
-    """Start `groundswell serve` with these arguments on a free port; its URL once it is ready."""
+async def node(arguments: Sequence[str]) -> AsyncIterator[Child]:
+    """Start `groundswell serve` with these arguments on a free port; yields once it is ready."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -41,7 +48,7 @@ async def node(arguments: Sequence[str]) -> AsyncIterator[str]:
             said = (await process.communicate())[1].decode().strip()
             raise StoreUnusable(f"The node did not start. {said}")
         await _ready(found[0])
-        yield found[0]
+        yield Child(found[0], process.pid)
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)

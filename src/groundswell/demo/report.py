@@ -39,6 +39,8 @@ FORBIDDEN: Final = {
 
 _COLOURS: Final = ("#3b82f6", "#f59e0b", "#ef4444", "#10b981", "#8b5cf6", "#ec4899")
 
+_CHART: Final = {"responsive": True, "displayModeBar": False}
+
 _STYLE: Final = """
 :root { color-scheme: light dark; --line: #8884; --good: #15803d; --bad: #b91c1c; }
 @media (prefers-color-scheme: dark) { :root { --good: #4ade80; --bad: #f87171; } }
@@ -103,8 +105,8 @@ def _page(outcome: Outcome) -> str:
 as each replica showed it to eventual reads. Whoever is served by another replica at each refresh jumps
 between these lines.</figcaption></figure>
 <h2>What each level saw</h2><div class="table">{_table(outcome)}</div>
-<p>Green zeros are promises of that level; other figures are what it allows. A read is stale if it began after
-a write had been acknowledged and did not show it.</p>
+<p>Green zeros are promises of that level; other figures are what it allows. A read is stale if it began
+after a write had been acknowledged and did not show it.</p>
 <h2>Checks</h2><ul>{checks}</ul></body></html>
 """
 
@@ -145,7 +147,7 @@ def _chart(outcome: Outcome) -> str:
         margin={"l": 70, "r": 20, "t": 30, "b": 50},
         height=480,
     )
-    return str(figure.to_html(full_html=False, include_plotlyjs=True, config={"responsive": True}))
+    return str(figure.to_html(full_html=False, include_plotlyjs=True, config=_CHART))
 
 
 def _line(figure: object, name: str, samples: Sequence[Sample], *, colour: str, dash: str) -> None:

@@ -92,8 +92,8 @@ async def running_node(store: str | None) -> AsyncIterator[str]:
         url = store or "sqlite:///" + str(Path(folder) / "demo.db")
         delays = ",".join(map(str, REPLICA_DELAYS_MS))
         arguments = ["--store", url, "--replicas", str(len(REPLICA_DELAYS_MS))]
-        async with child.node([*arguments, "--replica-delay-ms", delays]) as address:
-            yield address
+        async with child.node([*arguments, "--replica-delay-ms", delays]) as running:
+            yield running.url
 
 
 async def demonstrate(url: str, plan: Plan, advance: Advance) -> Outcome:

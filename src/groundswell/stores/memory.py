@@ -261,7 +261,7 @@ class MemoryStore:
         behind = after > latest or (after < latest and (not kept or kept[0].number != after + 1))
         found: list[Rollup] = []
         for rollup in [] if behind else kept:
-            changes_max -= len(rollup.counts) + len(rollup.documents)
+            changes_max -= max(len(rollup.counts) + len(rollup.documents), 1)
             if found and changes_max < 0:
                 break
             found.append(rollup)

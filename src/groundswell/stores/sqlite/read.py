@@ -55,7 +55,7 @@ def feed(connection: sqlite3.Connection, epoch: int, after: int, changes_max: in
             ).fetchall()
             behind = not listed or listed[0][0] != after + 1
             for number, upto, changes in [] if behind else listed:
-                changes_max -= changes
+                changes_max -= max(changes, 1)
                 if found and changes_max < 0:
                     break
                 found.append(_rollup(connection, number, upto, changes))
@@ -160,9 +160,17 @@ def edges(
     return page([_edge(kind, row) for row in found], window, Revision.upto(xid), inverse=inverse)
 
 
-def recount(connection: sqlite3.Connection, kind: str, target: Id) -> Counter:
+def recount(connection: sqlite3.Connection, kind: str, target: Id, *, unique: bool) -> Counter:
     """The truth behind a counter."""
-    count, sum_ = connection.execute(
-        f"SELECT count(*), ifnull(sum(value), 0) FROM edge_{kind} WHERE target = ?", (target,)
-    ).fetchone()
+    if unique:
+        sql = f"SELECT count(*), ifnull(sum(value), 0) FROM edge_{kind} WHERE target = ?"
+        bound: tuple[Any, ...] = (target,)
+    else:
+        sql = (
+            "SELECT ifnull(sum(count), 0), 0 FROM ("
+            "SELECT count FROM counter WHERE kind = ? AND target = ? "
+            "UNION ALL SELECT count FROM event WHERE kind = ? AND target = ?)"
+        )
+        bound = (kind, target, kind, target)
+    count, sum_ = connection.execute(sql, bound).fetchone()
     return Counter(count, sum_)

@@ -104,7 +104,7 @@ def _refuse_foreign(path: str) -> None:
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=BUSY_S)) as connection:
         owner = connection.execute("PRAGMA application_id").fetchone()[0]
         tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    if owner != APPLICATION_ID and tables:
+    if owner != APPLICATION_ID and (owner or tables):
         raise StoreUnusable(
             f"{path} is the database of another program; it was not changed. Name another file."
         )

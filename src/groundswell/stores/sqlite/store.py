@@ -56,15 +56,19 @@ class SqliteStore:
         self._now_ms = now_ms
         migrate(path)
         self._open: list[sqlite3.Connection] = []
-        with translated(f"Opening {path}"):
-            self._writer = self._connect(path, writer=True)
-            declare(self._writer, kinds, path)
-            self.identity, self.epoch = self._writer.execute(
-                "SELECT store, epoch FROM identity"
-            ).fetchone()
-            self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
-            for _ in range(READERS):
-                self._readers.put(self._connect(path, writer=False))
+        self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
+        try:
+            with translated(f"Opening {path}"):
+                self._writer = self._connect(path, writer=True)
+                declare(self._writer, kinds, path)
+                self.identity, self.epoch = self._writer.execute(
+                    "SELECT store, epoch FROM identity"
+                ).fetchone()
+                for _ in range(READERS):
+                    self._readers.put(self._connect(path, writer=False))
+        except BaseException:
+            self._let_go()
+            raise
         self._writing = ThreadPoolExecutor(1, "groundswell-writer")
         self._reading = ThreadPoolExecutor(READERS, "groundswell-reader")
 
@@ -84,9 +88,11 @@ class SqliteStore:
         self._reading.shutdown(wait=False)
         await asyncio.to_thread(self._writing.shutdown)
         await asyncio.to_thread(self._reading.shutdown)
-        for connection in reversed(self._open):
-            connection.close()
-        self._open.clear()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        while self._open:
+            self._open.pop().close()
 
     async def _write(
         self,
@@ -156,4 +162,4 @@ class SqliteStore:
         return await self._read(read.edges, kind, source, window, inverse=True)
 
     async def recount(self, kind: str, target: Id) -> Counter:  # noqa: D102
-        return await self._read(read.recount, kind, target)
+        return await self._read(read.recount, kind, target, unique=self._kinds[kind].unique)

@@ -122,7 +122,8 @@ def _write(connection: sqlite3.Connection, plan: Plan, xid: int, now_ms: int) ->
             connection,
             f"INSERT INTO edge_{kind} (target, source, created_ms, value, data) "
             "SELECT * FROM {rows} WHERE column1 IS NOT NULL "
-            "ON CONFLICT DO UPDATE SET value = excluded.value, data = excluded.data",
+            "ON CONFLICT DO UPDATE SET created_ms = excluded.created_ms, value = excluded.value, "
+            "data = excluded.data",  # created_ms: where it was removed and added in one commit
             [(*edge[:4], text(edge[4])) for edge in edges],
         )
     run(connection, _INSERT.format(table="tally"), plan.tallies_to_store())
@@ -189,13 +190,13 @@ def rollup(connection: sqlite3.Connection, events_max: int, rollups_kept: int) -
 
 
 def _last_xid(connection: sqlite3.Connection, xid: int, events_max: int) -> int:
-    """The transaction that a batch of at most `events_max` events ends with."""
-    ends = connection.execute(
+    """The transaction whose events reach `events_max`, or else the last one."""
+    end = connection.execute(
         "SELECT xid FROM (SELECT xid FROM event UNION ALL SELECT xid FROM object_event) "
-        "ORDER BY xid LIMIT 2 OFFSET ?",
+        "ORDER BY xid LIMIT 1 OFFSET ?",
         (events_max - 1,),
-    ).fetchall()
-    return xid if len(ends) < 2 else int(ends[0][0])
+    ).fetchone()
+    return xid if end is None else int(end[0])
 
 
 _FOLD: Final = """
@@ -212,7 +213,6 @@ _PUBLISH: Final = """
 """
 _PUBLISH_OBJECTS: Final = """
     INSERT INTO object_change (rollup, id, type, version, xid, data)
-    SELECT :number, id, type, version, xid, data FROM object_event WHERE xid <= :upto
-    ON CONFLICT DO UPDATE SET type = excluded.type, version = excluded.version,
-        xid = excluded.xid, data = excluded.data WHERE excluded.version > version
+    SELECT :number, id, type, max(version), xid, data FROM object_event WHERE xid <= :upto
+    GROUP BY id  -- with max(), SQLite takes the other columns from the row that holds it
 """

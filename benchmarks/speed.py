@@ -1,0 +1,253 @@
+"""Speed of one node over HTTP, SQLite store, load from wrk on the same machine.
+
+    python benchmarks/speed.py [--runs 3] [--seconds 5] [--json FILE]
+
+Prints medians with minimum and maximum, beside the targets. Needs wrk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import platform
+import re
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from groundswell.demo import child
+from groundswell.model import Add, Level
+from groundswell.session import Groundswell
+from groundswell.wiring import connect
+
+COUNTERS = 120_000
+BULK = 1_000
+KEYS = 100
+PROBES = 150
+
+SINGLE_LIKES = """
+math.randomseed(os.time() * 1000 + {salt})
+local n, base = 0, math.random(1, 1000000)
+function request()
+  n = n + 1
+  return wrk.format("PUT", string.format("/v1/edges/like/%d/%d%07d", n % 100, base, n))
+end
+"""
+BULK_LIKES = """
+math.randomseed(os.time() * 1000 + {salt})
+local n = math.random(1, 1000000) * 10000000
+function request()
+  local rows = {{}}
+  for i = 1, {bulk} do
+    n = n + 1
+    rows[i] = string.format('{{"op":"add","kind":"like","target":%d,"source":%d}}', i % 50, n)
+  end
+  return wrk.format("POST", "/v1/writes", {{["Content-Type"] = "application/json"}},
+    '{{"writes":[' .. table.concat(rows, ",") .. ']}}')
+end
+"""
+MANY_COUNTS = """
+local keys = {{}}
+for i = 1, {keys} do keys[i] = string.format('["like",%d]', i) end
+wrk.method, wrk.body = "POST", '{{"keys":[' .. table.concat(keys, ",") .. ']}}'
+wrk.headers["Content-Type"] = "application/json"
+"""
+
+
+class Figure(NamedTuple):
+    """One line of the table."""
+
+    what: str
+    unit: str
+    target: float
+    runs: list[float]
+    at_most: bool = False
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.runs)
+
+    @property
+    def reached(self) -> bool:
+        return self.median <= self.target if self.at_most else self.median >= self.target
+
+
+class Bench:
+    """A folder for scripts and stores, and the settings of the run."""
+
+    def __init__(self, folder: Path, seconds: int, runs: int) -> None:
+        self.folder = folder
+        self.seconds = seconds
+        self.runs = runs
+        self._salt = 0
+
+    @contextlib.asynccontextmanager
+    async def node(self) -> AsyncIterator[child.Child]:
+        """A node with three undelayed replicas on a new store."""
+        self._salt += 1
+        store = f"sqlite:///{self.folder / f'{self._salt}.db'}"
+        async with child.node(["--store", store, "--replicas", "3"]) as running:
+            yield running
+
+    async def wrk(
+        self, url: str, connections: int, script: str | None = None, seconds: int | None = None
+    ) -> float:
+        """Requests per second; raises if any was refused."""
+        arguments = ["-t1", f"-c{connections}", f"-d{seconds or self.seconds}s"]
+        if script is not None:
+            self._salt += 1
+            path = self.folder / f"{self._salt}.lua"
+            path.write_text(script.format(salt=self._salt, bulk=BULK, keys=KEYS))
+            arguments += ["-s", str(path)]
+        process = await asyncio.create_subprocess_exec(
+            "wrk", *arguments, url, stdout=asyncio.subprocess.PIPE
+        )
+        said = (await process.communicate())[0].decode()
+        if "Non-2xx" in said or "Socket errors" in said:
+            raise RuntimeError(f"wrk met errors:\n{said}")
+        rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
+        if rate is None:
+            raise RuntimeError(f"wrk did not say its rate:\n{said}")
+        return float(rate[1])
+
+    async def repeat(self, measure: Callable[[], Awaitable[float]]) -> list[float]:
+        return [await measure() for _ in range(self.runs)]
+
+
+async def reads(bench: Bench) -> list[Figure]:
+    """Counts from replicas, with 10,000 counters held."""
+    async with bench.node() as node, connect(node.url) as gs:
+        await fill(gs, 10_000)
+        one = f"{node.url}/v1/counts/like/42"
+        single = await bench.repeat(lambda: bench.wrk(one, 64))
+        eventual = await bench.repeat(lambda: bench.wrk(f"{one}?consistency=eventual", 64))
+        many = await bench.repeat(lambda: bench.wrk(f"{node.url}/v1/counts", 64, MANY_COUNTS))
+    return [
+        Figure("single-count reads, causal", "reads/s", 25_000, single),
+        Figure("single-count reads, eventual", "reads/s", 25_000, eventual),
+        Figure(f"{KEYS}-key reads", "counts/s", 300_000, [rate * KEYS for rate in many]),
+    ]
+
+
+async def writes(bench: Bench) -> list[Figure]:
+    """Likes one by one and in bulk; a new store for each run."""
+
+    async def single() -> float:
+        async with bench.node() as node:
+            return await bench.wrk(node.url, 128, SINGLE_LIKES)
+
+    async def bulk() -> float:
+        async with bench.node() as node:
+            return BULK * await bench.wrk(node.url, 4, BULK_LIKES)
+
+    return [
+        Figure("single-like writes", "writes/s", 8_000, await bench.repeat(single)),
+        Figure(f"bulk writes, {BULK:,} each", "edges/s", 40_000, await bench.repeat(bulk)),
+    ]
+
+
+async def visibility(bench: Bench) -> list[Figure]:
+    """From the acknowledgement of a like to its sight on all three replicas, under write load."""
+
+    async def run() -> float:
+        async with bench.node() as node, connect(node.url) as gs:
+            seconds = max(bench.seconds, 6)
+            load = asyncio.create_task(bench.wrk(node.url, 128, SINGLE_LIKES, seconds))
+            await asyncio.sleep(0.5)
+            took_ms: list[float] = []
+            while len(took_ms) < PROBES and not load.done():
+                took_ms.append(await probe(gs, 1_000_000 + len(took_ms)))
+            await load
+        took_ms.sort()
+        return took_ms[int(len(took_ms) * 0.99)]
+
+    return [
+        Figure("acknowledged to visible everywhere, p99", "ms", 150, await bench.repeat(run), True)
+    ]
+
+
+async def probe(gs: Groundswell, target: int) -> float:
+    session = gs.session()
+    await session.add("like", target, 1)
+    acknowledged_s = time.perf_counter()
+    seen: set[str] = set()
+    while len(seen) < 3:
+        count = await session.count("like", target, level=Level.EVENTUAL)
+        if count.value:
+            seen.add(count.served_by)
+    return (time.perf_counter() - acknowledged_s) * 1000
+
+
+async def memory(bench: Bench) -> list[Figure]:
+    """Resident memory with all counters held by all three replicas."""
+
+    async def run() -> float:
+        async with bench.node() as node, connect(node.url) as gs:
+            await fill(gs, COUNTERS)
+            session = gs.session()
+            for start in range(0, COUNTERS, 1_000):
+                keys = [("like", target) for target in range(start, start + 1_000)]
+                await session.counts(keys, level=Level.EVENTUAL)
+            status = Path(f"/proc/{node.pid}/status").read_text()
+        resident = re.search(r"VmRSS:\s+(\d+) kB", status)
+        assert resident
+        return int(resident[1]) / 1024
+
+    what = f"resident memory, {COUNTERS:,} counters on 3 replicas"
+    return [Figure(what, "MiB", 250, await bench.repeat(run), True)]
+
+
+async def fill(gs: Groundswell, counters: int) -> None:
+    session = gs.session()
+    for start in range(0, counters, 10_000):
+        await session.write([Add("like", target, 1) for target in range(start, start + 10_000)])
+    await session.count("like", 0, level=Level.LINEARIZABLE)
+
+
+def show(figures: list[Figure]) -> None:
+    print(f"{'':52}{'median':>10}{'min':>10}{'max':>10}{'target':>10}")
+    for figure in figures:
+        low, high = min(figure.runs), max(figure.runs)
+        sign = "<=" if figure.at_most else ">="
+        verdict = "reached" if figure.reached else "MISSED"
+        print(
+            f"{figure.what + ', ' + figure.unit:52}{figure.median:10,.0f}{low:10,.0f}{high:10,.0f}"
+            f"{sign + format(figure.target, ',.0f'):>10}  {verdict}"
+        )
+
+
+async def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    if shutil.which("wrk") is None:
+        print("wrk is not installed; .ci/packages installs it.", file=sys.stderr)
+        return 2
+    print(
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; "
+        f"load generator on the same machine; {arguments.runs} runs of {arguments.seconds} s each"
+    )
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory(prefix="groundswell-") as folder:
+        bench = Bench(Path(folder), arguments.seconds, arguments.runs)
+        for measure in (reads, writes, visibility, memory):
+            figures += await measure(bench)
+    show(figures)
+    if arguments.json:
+        arguments.json.write_bytes(msgspec.json.encode([f._asdict() for f in figures]))
+    return 0 if all(figure.reached for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

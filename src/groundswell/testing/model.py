@@ -1,0 +1,290 @@
+"""The same random operations on a store and on the reference model: every answer has to be the same.
+
+Identity aside: transaction ids are compared by their order, and revisions by which of the commits so
+far they include.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    multiple,
+    rule,
+)
+
+from groundswell.kinds import Kinds
+from groundswell.model import Add, Delete, Document, Id, Key, Put, Remove, Tally, Write
+from groundswell.revision import Revision
+from groundswell.store import Batch, Committed, Cursor, Feed, Page, Refused, Rollup, Store, Window
+from groundswell.stores.memory import MemoryStore
+from groundswell.testing.base import KINDS, Clock, json
+
+T = TypeVar("T")
+
+ROLLUPS_KEPT: Final = 4
+TARGETS: Final[dict[str, list[Id]]] = {
+    "like": [1, 2],
+    "follow": [1, -3],
+    "review": [1, 2],
+    "tag": ["1", "é"],
+    "seat": ["1", "b"],
+    "view": [1, 2],
+    "play": ["1"],
+}
+SOURCES: Final[dict[str, list[Id]]] = {
+    "like": [1, 2, 3, 4],
+    "follow": [1, 2, 3, 4],
+    "review": [1, 2, 3],
+    "tag": ["1", "2", "é", "😀"],
+    "seat": [1, 2, 3],
+}
+LISTS: Final = [(kind, False) for kind in SOURCES] + [("follow", True), ("tag", True)]
+KEYS: Final[list[Key]] = [(kind, target) for kind, ids in TARGETS.items() for target in ids]
+OBJECTS: Final = ["x", "y"]
+
+
+@st.composite
+def _writes(draw: st.DrawFn) -> Write:
+    op = draw(st.sampled_from(["add", "add", "add", "remove", "remove", "tally", "put", "delete"]))
+    version = draw(st.none() | st.integers(0, 4))
+    if op == "put":
+        data = json(n=draw(st.integers(0, 2)))
+        return Put(draw(st.sampled_from(OBJECTS)), draw(st.sampled_from("ab")), data, version)
+    if op == "delete":
+        return Delete(draw(st.sampled_from(OBJECTS)), version)
+    if op == "tally":
+        kind = draw(st.sampled_from(["view", "play"]))
+        id_ = draw(st.none() | st.sampled_from(["i", "j", "k"]))
+        return Tally(kind, draw(st.sampled_from(TARGETS[kind])), draw(st.integers(1, 3)), id_)
+    kind = draw(st.sampled_from(list(SOURCES)))
+    target, source = draw(st.sampled_from(TARGETS[kind])), draw(st.sampled_from(SOURCES[kind]))
+    if op == "remove":
+        return Remove(kind, target, source)
+    value = draw(st.integers(-2, 3)) if kind == "review" else None
+    data_ = draw(st.sampled_from([None, None, None, json(n=1), json(n=2)]))
+    return Add(kind, target, source, value, data_)
+
+
+_BATCHES: Final = st.builds(
+    lambda writes, atomic: Batch(tuple(writes), atomic),
+    st.lists(_writes(), min_size=1, max_size=8),
+    st.booleans(),
+)
+
+
+class _Side:
+    """One of the two stores, with the ids of its transactions in the order of their commits."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.xids: list[int] = []
+
+    def committed(self, answers: Sequence[Committed]) -> list[Any]:
+        self.xids += sorted({a.xid for a in answers if a.xid is not None})
+        return [
+            (
+                [(o.code, o.version) if isinstance(o, Refused) else o for o in answer.outcomes],
+                self.place(answer.xid),
+                answer.slot,
+                sorted(answer.effects, key=str),
+                self.revision(answer.seen),
+            )
+            for answer in answers
+        ]
+
+    def place(self, xid: int | None) -> int | None:
+        return None if xid is None else self.xids.index(xid)
+
+    def revision(self, revision: Revision) -> list[bool]:
+        return [revision.sees(xid) for xid in self.xids]
+
+    def document(self, document: Document | None) -> Any:
+        if document is None:
+            return None
+        return document.id, document.type, document.version, document.data, self.place(document.xid)
+
+    def rollup(self, rollup: Rollup) -> Any:
+        return (
+            rollup.number,
+            self.revision(rollup.revision),
+            sorted(rollup.counts, key=str),
+            sorted(map(self.document, rollup.documents), key=str),
+        )
+
+    def feed(self, feed: Feed) -> Any:
+        found = [self.rollup(rollup) for rollup in feed.rollups]
+        return found, feed.behind, self.rollup(feed.latest), self.revision(feed.head)
+
+    def page(self, page: Page) -> Any:
+        return page.edges, page.next, page.prev, self.revision(page.revision)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """A subclass provides `make`, as for `StoreConformance`; pytest runs its `TestCase`."""
+
+    cursors = Bundle("cursors")
+
+    async def make(
+        self, kinds: Kinds, *, rollups_kept: int = 1_000, now_ms: Callable[[], int]
+    ) -> Store:
+        """An open, empty store."""
+        raise NotImplementedError
+
+    @initialize()
+    def open(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._clock = Clock()
+        given: dict[str, Any] = {"rollups_kept": ROLLUPS_KEPT, "now_ms": self._clock}
+        model = MemoryStore(KINDS, **given)
+        self._sides = _Side(self._run(self.make(KINDS, **given))), _Side(model)
+        self._rollups = 0
+
+    def _run(self, doing: Coroutine[Any, Any, T]) -> T:
+        return self._loop.run_until_complete(doing)
+
+    def _same(
+        self,
+        call: Callable[[Store], Coroutine[Any, Any, T]],
+        shown: Callable[[_Side, T], Any],
+    ) -> T:
+        """The store's answer to `call`, after making sure that the model gives the same one."""
+        (store, answer), (model, expected) = (
+            (side, self._run(call(side.store))) for side in self._sides
+        )
+        assert shown(store, answer) == shown(model, expected)
+        return answer
+
+    @rule(group=st.lists(_BATCHES, min_size=1, max_size=4), later_ms=st.integers(0, 2))
+    def commit(self, group: list[Batch], later_ms: int) -> None:
+        self._clock.at_ms += later_ms
+        self._same(lambda store: store.commit(group), _Side.committed)
+
+    @rule(write=_writes(), later_ms=st.integers(0, 2))
+    def commit_one(self, write: Write, later_ms: int) -> None:
+        self.commit([Batch((write,))], later_ms)
+
+    @rule(writes=st.lists(_writes(), min_size=2, max_size=4))
+    def commit_and_take_back(self, writes: list[Write]) -> None:
+        """Edges added and removed within one commit: changes that may cancel out."""
+        adds = [write for write in writes if isinstance(write, Add)]
+        removes = [Remove(add.kind, add.target, add.source) for add in adds]
+        self.commit([Batch((*adds, *removes))], 1)
+
+    @rule(events_max=st.sampled_from([1, 2, 3, 4, 5, 8, 1_000]))
+    def rollup(self, events_max: int) -> None:
+        rolled = self._same(
+            lambda store: store.rollup(events_max),
+            lambda side, r: r and (r.number, side.revision(r.revision), r.events, r.more),
+        )
+        if rolled is not None:
+            self._rollups = rolled.number
+
+    @rule()
+    def head(self) -> None:
+        self._same(
+            lambda store: store.head(),
+            lambda side, head: (side.revision(head.revision), head.rollup, head.backlog),
+        )
+
+    @rule(back=st.integers(-2, ROLLUPS_KEPT + 2), changes_max=st.integers(1, 8))
+    def feed(self, back: int, changes_max: int) -> None:
+        after = max(self._rollups - back, -1)
+        self._same(lambda store: store.feed(after, changes_max), _Side.feed)
+
+    @rule(keys=st.lists(st.sampled_from(KEYS), max_size=5))
+    def counters(self, keys: list[Key]) -> None:
+        found = self._same(
+            lambda store: store.counters(keys),
+            lambda side, found: (found.rows, found.rollup, side.revision(found.revision)),
+        )
+        assert all(row.counter.count >= 0 for row in found.rows)
+
+    @rule(ids=st.lists(st.sampled_from([*OBJECTS, "never"]), max_size=4))
+    def documents(self, ids: list[str]) -> None:
+        self._same(
+            lambda store: store.documents(ids),
+            lambda side, found: (
+                [side.document(row) for row in found.rows],
+                found.rollup,
+                side.revision(found.revision),
+            ),
+        )
+
+    @rule(kind=st.sampled_from(list(SOURCES)), data=st.data())
+    def edge(self, kind: str, data: st.DataObject) -> None:
+        target = data.draw(st.sampled_from(TARGETS[kind]))
+        source = data.draw(st.sampled_from(SOURCES[kind]))
+        self._same(
+            lambda store: store.edge(kind, target, source),
+            lambda side, found: (found[0], side.revision(found[1])),
+        )
+
+    @rule(
+        target=cursors,
+        where=st.sampled_from(LISTS),
+        first=st.booleans(),
+        limit=st.integers(1, 4),
+        since=st.none() | st.integers(0, 5),
+        until=st.none() | st.integers(0, 30),
+    )
+    def page(
+        self,
+        where: tuple[str, bool],
+        first: bool,
+        limit: int,
+        since: int | None,
+        until: int | None,
+    ) -> Any:
+        start_ms = Clock().at_ms
+        kind, inverse = where
+        ends = (SOURCES if inverse else TARGETS)[kind]
+        window = Window(
+            limit,
+            None,
+            None if since is None else start_ms + since,
+            None if until is None else start_ms + until,
+        )
+        return self._page(kind, inverse, ends[0 if first else 1], window)
+
+    @rule(target=cursors, at=cursors, limit=st.integers(1, 4))
+    def next_page(self, at: tuple[str, bool, Id, Cursor], limit: int) -> Any:
+        kind, inverse, end, cursor = at
+        return self._page(kind, inverse, end, Window(limit, Cursor.decode(cursor.encode())))
+
+    def _page(self, kind: str, inverse: bool, end: Id, window: Window) -> Any:
+        def read(store: Store) -> Coroutine[Any, Any, Page]:
+            return (store.inverse if inverse else store.edges)(kind, end, window)
+
+        page = self._same(read, _Side.page)
+        return multiple(
+            *((kind, inverse, end, cursor) for cursor in (page.next, page.prev) if cursor)
+        )
+
+    @rule(key=st.sampled_from(KEYS))
+    def recount(self, key: Key) -> None:
+        self._same(lambda store: store.recount(*key), lambda side, counter: counter)
+
+    def teardown(self) -> None:
+        """Whatever happened: once all is rolled up, every counter equals the truth behind it."""
+        if not hasattr(self, "_sides"):
+            return
+        try:
+            self._run(self._settle(self._sides[0].store))
+        finally:
+            for side in self._sides:
+                self._run(side.store.close())
+            self._loop.close()
+
+    async def _settle(self, store: Store) -> None:
+        while await store.rollup(1_000) is not None:
+            pass
+        rows = (await store.counters(KEYS)).rows
+        for key, row in zip(KEYS, rows, strict=True):
+            assert row.counter == await store.recount(*key), key

@@ -1,0 +1,584 @@
+"""The Python interface, the same in process and over HTTP: one suite, run on all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import groundswell
+import msgspec
+import nodes
+import pytest
+from groundswell import Add, Delete, Groundswell, Level, Put, Remove, Tally
+from groundswell.errors import (
+    BadRequest,
+    BadToken,
+    EdgeNotFound,
+    ObjectNotFound,
+    ReplicaLate,
+    SeatTaken,
+    TooLarge,
+    UnknownKind,
+    VersionConflict,
+)
+from groundswell.model import Edge
+from groundswell.revision import Revision, SessionToken
+from groundswell.store import Changed, Refused, Stored
+
+pytestmark = pytest.mark.anyio
+
+DELAYS_MS = (0, 150, 600)
+REPLICAS = {"replica-a", "replica-b", "replica-c"}
+Opened = AbstractAsyncContextManager[Groundswell]
+
+_targets = itertools.count(1_000, 10)
+
+
+@pytest.fixture
+def target() -> int:
+    """A target that no other test touches: they share a node."""
+    return next(_targets)
+
+
+@pytest.fixture(scope="module")
+def near_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[nodes.Node]:
+    with nodes.running(tmp_path_factory.mktemp("near")) as node:
+        yield node
+
+
+@pytest.fixture(scope="module")
+def far_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[nodes.Node]:
+    delays = ",".join(map(str, DELAYS_MS))
+    flags = ("--replicas", "3", "--replica-delay-ms", delays)
+    with nodes.running(tmp_path_factory.mktemp("far"), *flags) as node:
+        yield node
+
+
+@pytest.fixture(params=["sqlite", "memory", "http"])
+def open_near(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Opened]:
+    """A system with one replica."""
+    return _opener(request, tmp_path, "near_node")
+
+
+@pytest.fixture(params=["sqlite", "memory", "http"])
+def open_far(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Opened]:
+    """A system with three replicas, held back by 0, 150 and 600 ms."""
+    return _opener(
+        request, tmp_path, "far_node", replicas=3, replica_delay_ms=list(DELAYS_MS)
+    )
+
+
+def _opener(
+    request: pytest.FixtureRequest, folder: Path, node: str, **settings: Any
+) -> Callable[[], Opened]:
+    match request.param:
+        case "http":
+            url = request.getfixturevalue(node).url
+            return lambda: groundswell.connect(url)
+        case "memory":
+            return lambda: groundswell.open("memory://", **settings)
+        case _:
+            return lambda: groundswell.open(f"sqlite:///{folder}/groundswell.db", **settings)
+
+
+@pytest.fixture
+async def gs(open_near: Callable[[], Opened]) -> AsyncIterator[Groundswell]:
+    async with open_near() as system:
+        yield system
+
+
+@pytest.fixture
+async def far(open_far: Callable[[], Opened]) -> AsyncIterator[Groundswell]:
+    async with open_far() as system:
+        await system.session().count("like", 1, level="linearizable")
+        yield system
+
+
+# --- verbs ----------------------------------------------------------------------------------------
+
+
+async def test_an_edge_exists_once(gs: Groundswell, target: int) -> None:
+    me = gs.session()
+    assert await me.add("like", target=target, source=7)
+    assert not await me.add("like", target=target, source=7)
+    assert (await me.count("like", target)).value == 1
+    assert await me.remove("like", target=target, source=7)
+    assert not await me.remove("like", target=target, source=7)
+    assert (await me.count("like", target)).value == 0
+
+
+async def test_an_edge_is_read_with_what_it_carries(gs: Groundswell, target: int) -> None:
+    me = gs.session()
+    await me.add("review", target, 7, value=4, data={"text": "good", "tags": ["ü"]})
+    edge = await me.edge("review", target, 7)
+    assert edge.data is not None
+    assert msgspec.json.decode(edge.data) == {"text": "good", "tags": ["ü"]}
+    assert (edge.kind, edge.target, edge.source, edge.value) == ("review", target, 7, 4)
+    [listed] = (await me.edges("review", target=target)).edges
+    assert listed == edge
+    assert isinstance(listed, Edge)
+
+
+async def test_other_data_alone_is_a_change(gs: Groundswell, target: int) -> None:
+    me = gs.session()
+    assert await me.add("like", target, 7, data={"a": 1})
+    assert not await me.add("like", target, 7, data={"a": 1})
+    assert await me.add("like", target, 7, data={"a": 2})
+    assert await me.add("like", target, 7)
+    assert (await me.edge("like", target, 7)).data is None
+
+
+async def test_an_edge_that_is_not_there_is_not_found(gs: Groundswell, target: int) -> None:
+    me = gs.session()
+    with pytest.raises(EdgeNotFound):
+        await me.edge("like", target, 7)
+    assert me.token is not None  # it has seen that there is none
+
+
+async def test_a_sum_follows_the_values(gs: Groundswell, target: int) -> None:
+    me = gs.session()
+    await me.add("review", target, 1, value=5)
+    await me.add("review", target, 2, value=2)
+    await me.add("review", target, 2, value=4)
+    await me.remove("review", target, 1)
+    for level in Level:
+        if level is not Level.EVENTUAL:
+            count = await me.count("review", target, level=level)
+            assert (count.value, count.sum, count.level) == (1, 4, level)
+    assert (await me.count("like", target)).sum is None
+
+
+async def test_an_exclusive_target_is_taken_once(gs: Groundswell, target: int) -> None:
+    seat, me, other = f"seat-{target}", gs.session(), gs.session()
+    assert await me.add("seat", seat, 1)
+    with pytest.raises(SeatTaken):
+        await other.add("seat", seat, 2)
+    assert not await me.add("seat", seat, 1)
+    assert await me.remove("seat", seat, 1)
+    assert await other.add("seat", seat, 2)
+
+
+async def test_who_was_refused_a_seat_sees_that_it_is_taken(gs: Groundswell, target: int) -> None:
+    seat, other = f"seat-{target}", gs.session()
+    await gs.session().add("seat", seat, 1)
+    with pytest.raises(SeatTaken):
+        await other.add("seat", seat, 2)
+    assert (await other.count("seat", seat)).value == 1
+
+
+async def test_a_tally_with_an_id_counts_once(gs: Groundswell, target: int) -> None:
+    me = gs.session()
+    assert await me.tally("view", target)
+    assert await me.tally("view", target, by=5, id="x")
+    assert not await me.tally("view", target, by=5, id="x")
+    assert (await me.count("view", target)).value == 6
+
+
+async def test_an_object_is_put_read_and_deleted(gs: Groundswell, target: int) -> None:
+    id_, me = f"parcel/{target}", gs.session()
+    with pytest.raises(ObjectNotFound):
+        await me.get(id_)
+    assert await me.put(id_, "parcel", {"at": "depot"}) == 1
+    assert await me.put(id_, "parcel", {"at": "door"}, if_version=1) == 2
+    found = await me.get(id_)
+    assert (found.id, found.type, found.version, found.data) == (
+        *(id_, "parcel", 2),
+        {"at": "door"},
+    )
+    assert await me.delete(id_, if_version=2)
+    assert not await me.delete(id_)
+    with pytest.raises(ObjectNotFound):
+        await me.get(id_)
+    assert await me.put(id_, "parcel", {}, if_version=0) == 4  # versions are not used twice
+
+
+async def test_a_conflict_says_where_the_object_stands(gs: Groundswell, target: int) -> None:
+    id_, me = f"parcel/{target}", gs.session()
+    await me.put(id_, "parcel", {"a": 1})
+    for wrong in (0, 2):
+        with pytest.raises(VersionConflict) as caught:
+            await me.put(id_, "parcel", {"a": 2}, if_version=wrong)
+        assert caught.value.version == 1
+    with pytest.raises(VersionConflict) as caught:
+        await me.delete("not there", if_version=1)
+    assert caught.value.version == 0
+    assert (await me.get(id_)).data == {"a": 1}
+
+
+async def test_a_list_is_newest_first_and_pages_both_ways(gs: Groundswell, target: int) -> None:
+    me = gs.session()
+    for source in range(5):
+        await me.add("like", target, source)
+
+    def sources(page: groundswell.EdgePage) -> list[Any]:
+        return [edge.source for edge in page.edges]
+
+    first = await me.edges("like", target=target, limit=2)
+    second = await me.edges("like", target=target, limit=2, cursor=first.next)
+    third = await me.edges("like", target=target, limit=2, cursor=second.next)
+    assert (sources(first), sources(second), sources(third)) == ([4, 3], [2, 1], [0])
+    assert third.next is None
+    assert sources(await me.edges("like", target=target, limit=2, cursor=third.prev)) == [2, 1]
+    await me.add("like", target, 9)
+    assert sources(await me.edges("like", target=target, cursor=first.prev)) == [9]
+
+
+async def test_a_list_is_cut_by_time(gs: Groundswell, target: int) -> None:
+    me = gs.session()
+    await me.add("like", target, 1)
+    at = (await me.edge("like", target, 1)).created_ms
+    assert len((await me.edges("like", target=target, since=at, until=at + 1)).edges) == 1
+    assert (await me.edges("like", target=target, until=at)).edges == []
+
+
+async def test_the_inverse_list_is_what_a_source_did(gs: Groundswell, target: int) -> None:
+    me, fan = gs.session(), target
+    for to in (1, 2, 3):
+        await me.add("follow", to, fan)
+    await me.remove("follow", 2, fan)
+    page = await me.edges("follow", source=fan, limit=1)
+    assert [edge.target for edge in page.edges] == [3]
+    page = await me.edges("follow", source=fan, cursor=page.next)
+    assert [edge.target for edge in page.edges] == [1]
+
+
+async def test_many_writes_have_an_outcome_each(gs: Groundswell, target: int) -> None:
+    me, id_ = gs.session(), f"o-{target}"
+    outcomes = await me.write(
+        [
+            Add("like", target, 1),
+            Add("like", target, 1),
+            Tally("view", target),
+            Put(id_, "t", msgspec.Raw(b"{}")),
+            Put(id_, "t", msgspec.Raw(b"{}"), if_version=7),
+            Delete(id_),
+            Add("nope", target, 1),
+            Remove("like", target, 1),
+        ]
+    )
+    yes, no = Changed(True), Changed(False)
+    assert outcomes[:4] == [yes, no, yes, Stored(1)]
+    assert isinstance(outcomes[4], Refused)
+    assert (outcomes[4].code, outcomes[4].version) == ("version-conflict", 1)
+    assert outcomes[5] == yes
+    assert isinstance(outcomes[6], Refused)
+    assert outcomes[6].code == "unknown-kind"
+    assert outcomes[7] == yes
+
+
+async def test_atomic_writes_are_all_or_nothing(gs: Groundswell, target: int) -> None:
+    me, id_ = gs.session(), f"o-{target}"
+    put = Put(id_, "t", msgspec.Raw(b"{}"), if_version=0)
+    assert await me.write([Add("like", target, 1), put], atomic=True) == [Changed(True), Stored(1)]
+    with pytest.raises(VersionConflict) as caught:
+        await me.write([Add("like", target, 2), put], atomic=True)
+    assert caught.value.version == 1
+    with pytest.raises(UnknownKind):
+        await me.write([Add("like", target, 3), Add("nope", target, 1)], atomic=True)
+    assert (await me.count("like", target, level="linearizable")).value == 1
+
+
+async def test_what_is_wrong_raises_the_same_error_everywhere(gs: Groundswell) -> None:
+    me = gs.session()
+    with pytest.raises(UnknownKind):
+        await me.count("nope", 1)
+    with pytest.raises(UnknownKind):
+        await me.add("nope", 1, 1)
+    for call in (
+        me.add("like", "one", 1),
+        me.add("like", 1, 1, value=3),
+        me.add("review", 1, 1),
+        me.count("like", "one"),
+        me.count("like", 1, level="strong"),
+        me.count("like", 1, wait_ms=-1),
+        me.count("like", 1, max_age_ms=-1),
+        me.counts([]),
+        me.edges("like", target=1, limit=0),
+        me.edges("like", target=1, cursor="?"),
+        me.edges("reply", source=1),
+        me.tally("like", 1),
+        me.tally("view", 1, by=0),
+    ):
+        with pytest.raises(BadRequest) as caught:
+            await call
+        assert caught.value.code == "bad-request"
+    for call in (me.put("o", "t", {"a": "x" * 70_000}), me.get("x" * 129)):
+        with pytest.raises(TooLarge):
+            await call
+    with pytest.raises(TooLarge):
+        await me.counts([("like", n) for n in range(1_001)])
+    with pytest.raises(TooLarge):
+        await me.write([Add("like", 1, n) for n in range(10_001)])
+
+
+async def test_a_bad_token_is_refused(gs: Groundswell) -> None:
+    for token in ("garbage", SessionToken(store="0" * 16, epoch=1).encode()):
+        with pytest.raises(BadToken):
+            await gs.session(token).count("like", 1)
+    with pytest.raises(BadToken):
+        gs.session().observe("garbage")
+
+
+@pytest.mark.parametrize("id_", ["a/b", "100%", "..", "ü €", "a?b=c&d#e"])
+async def test_an_id_is_any_printable_text(gs: Groundswell, target: int, id_: str) -> None:
+    me, seat = gs.session(), f"{target}{id_}"
+    assert await me.add("seat", seat, 1)
+    assert (await me.count("seat", seat)).value == 1
+    assert (await me.edge("seat", seat, 1)).target == seat
+    assert await me.put(id_, "t", {"target": target}) > 0
+    assert (await me.get(id_)).id == id_
+
+
+async def test_status_says_where_the_node_stands(gs: Groundswell, target: int) -> None:
+    await gs.session().add("like", target, 1)
+    await gs.session().count("like", target, level="linearizable")
+    status = await gs.status()
+    assert (status.epoch, status.backlog) == (1, 0)
+    assert [replica.name for replica in status.replicas] == ["replica-a"]
+    assert status.rollup >= 1
+    assert {kind["name"] for kind in status.kinds} >= {"follow", "like", "view", "seat"}
+
+
+# --- consistency ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", ["causal", "read_your_writes"])
+async def test_a_session_sees_its_own_writes_at_once(
+    far: Groundswell, target: int, level: str
+) -> None:
+    me = far.session()
+    pending, served_by = 0, set()
+    for source in range(12):
+        await me.add("like", target, source)
+        if source % 4 == 3:
+            await me.remove("like", target, source - 1)
+        count = await me.count("like", target, level=level)
+        assert count.value == source + 1 - (source + 1) // 4
+        pending, served_by = max(pending, count.pending), served_by | {count.served_by}
+    assert pending > 0
+    assert served_by & REPLICAS
+
+
+async def test_own_values_and_tallies_are_seen_at_once(far: Groundswell, target: int) -> None:
+    me = far.session()
+    for step in range(1, 6):
+        await me.add("review", target, 1, value=step)
+        await me.tally("view", target, by=10)
+        count = await me.count("review", target)
+        assert (count.value, count.sum) == (1, step)
+        assert (await me.count("view", target)).value == 10 * step
+
+
+async def test_an_own_object_is_seen_at_once(far: Groundswell, target: int) -> None:
+    me, id_ = far.session(), f"parcel/{target}"
+    for version in range(1, 6):
+        assert await me.put(id_, "parcel", {"step": version}) == version
+        for level in ("causal", "read_your_writes"):
+            assert (await me.get(id_, level=level)).version == version
+    await me.delete(id_)
+    with pytest.raises(ObjectNotFound):
+        await me.get(id_)
+
+
+async def test_a_token_that_is_handed_over_brings_what_its_session_did(
+    far: Groundswell, target: int
+) -> None:
+    asking, answering = far.session(), far.session()
+    await asking.add("like", target, 1)
+    await asking.put(f"question/{target}", "question", {"text": "why?"})
+    answering.observe(asking.token)
+    assert (await answering.get(f"question/{target}")).version == 1
+    assert (await answering.count("like", target)).value == 1
+    await answering.put(f"answer/{target}", "answer", {"text": "so"})
+    third = far.session()
+    third.observe(answering.token)
+    assert (await third.get(f"question/{target}")).version == 1
+    third.observe(None)  # a call that brought no token
+
+
+async def test_who_has_read_something_can_pass_it_on(far: Groundswell, target: int) -> None:
+    await far.session().put(f"question/{target}", "question", {})
+    reader, friend = far.session(), far.session()
+    await reader.get(f"question/{target}", level="linearizable")
+    friend.observe(reader.token)
+    assert (await friend.get(f"question/{target}")).version == 1
+
+
+async def test_who_has_seen_a_list_sees_its_count(far: Groundswell, target: int) -> None:
+    for source in range(3):
+        await far.session().add("like", target, source)
+        me = far.session()
+        seen = len((await me.edges("like", target=target)).edges)
+        assert (await me.count("like", target, level="monotonic")).value == seen
+        assert (await me.edge("like", target, source)).source == source
+
+
+async def test_eventual_goes_backwards_and_monotonic_never_does(
+    far: Groundswell, target: int
+) -> None:
+    seen: dict[str, list[list[int]]] = {"eventual": [], "monotonic": [], "causal": []}
+    done = asyncio.Event()
+
+    async def reading(level: str) -> None:
+        me, values = far.session(), list[int]()
+        seen[level].append(values)
+        while not done.is_set():
+            values.append((await me.count("like", target, level=level)).value)
+            await asyncio.sleep(0.002)
+
+    async def writing() -> None:
+        for source in range(120):
+            await far.session().add("like", target, source)
+            await asyncio.sleep(0.005)
+        done.set()
+
+    await asyncio.gather(writing(), *(reading(level) for level in seen for _ in range(3)))
+
+    def backwards(level: str) -> int:
+        return sum(b < a for values in seen[level] for a, b in itertools.pairwise(values))
+
+    assert all(len(values) > 20 for level in seen for values in seen[level])
+    assert backwards("monotonic") == 0
+    assert backwards("causal") == 0
+    assert backwards("eventual") > 0, "the replicas are too alike for this test to mean anything"
+
+
+async def test_linearizable_sees_everything_acknowledged(far: Groundswell, target: int) -> None:
+    acknowledged = 0
+
+    async def writing(first: int) -> None:
+        nonlocal acknowledged
+        for source in range(first, first + 25):
+            await far.session().add("like", target, source)
+            acknowledged += 1
+
+    async def reading() -> None:
+        while acknowledged < 100:
+            before = acknowledged
+            count = await far.session().count("like", target, level="linearizable")
+            assert count.value >= before
+            assert (count.served_by, count.age_ms, count.pending) == ("primary", 0.0, 0)
+
+    await asyncio.gather(reading(), reading(), *(writing(n * 25) for n in range(4)))
+    assert (await far.session().count("like", target, level="linearizable")).value == 100
+
+
+async def test_an_old_replica_does_not_serve_a_read_with_a_max_age(
+    far: Groundswell, target: int
+) -> None:
+    await far.session().add("like", target, 1)
+    for _ in range(12):
+        count = await far.session().count("like", target, level="eventual", max_age_ms=140)
+        assert count.served_by in ("replica-a", "primary")
+        assert count.age_ms is not None
+        assert count.age_ms <= 145  # the answer took a moment
+    await asyncio.sleep(0.25)
+    counts = [
+        await far.session().count("like", target, level="eventual", max_age_ms=400)
+        for _ in range(12)
+    ]
+    assert {count.served_by for count in counts} <= {"replica-a", "replica-b"}
+    assert {count.value for count in counts} == {1}
+
+
+async def test_a_level_is_refused_rather_than_faked(far: Groundswell, target: int) -> None:
+    writer = far.session()
+    await writer.put(f"late/{target}", "t", {})
+    with pytest.raises(ReplicaLate):
+        await far.session().count("like", target, max_age_ms=0, wait_ms=0, fallback="none")
+    with contextlib.suppress(ReplicaLate):  # the fastest replica may have it
+        await writer.get(f"late/{target}", wait_ms=0, fallback="none")
+    later = await writer.get(f"late/{target}", wait_ms=5_000, fallback="none")
+    assert later.served_by in REPLICAS
+    assert later.version == 1
+
+
+async def test_a_refused_read_leaves_the_session_as_it_is(far: Groundswell, target: int) -> None:
+    me = far.session()
+    await me.add("like", target, 1)
+    before = me.token
+    with pytest.raises(ReplicaLate):
+        await me.count("like", target, max_age_ms=0, wait_ms=0, fallback="none")
+    assert me.token == before
+    assert (await me.count("like", target)).value == 1
+
+
+async def test_counts_are_of_one_revision(far: Groundswell, target: int) -> None:
+    both, done = [("like", target), ("follow", target)], asyncio.Event()
+
+    async def writing() -> None:
+        for source in range(60):
+            pair = [Add("like", target, source), Add("follow", target, source)]
+            await far.session().write(pair, atomic=True)
+        done.set()
+
+    async def reading(level: str) -> None:
+        while not done.is_set():
+            likes, follows = await far.session().counts(both, level=level)
+            assert likes.value == follows.value
+            assert (likes.served_by, likes.age_ms) == (follows.served_by, follows.age_ms)
+
+    await asyncio.gather(writing(), *(reading(level) for level in Level))
+    me = far.session()
+    await me.add("like", target, 999)
+    likes, follows = await me.counts(both)
+    assert (likes.value, follows.value) == (61, 60)
+
+
+async def test_an_answer_is_as_fresh_as_it_says(far: Groundswell, target: int) -> None:
+    clock = asyncio.get_running_loop().time
+    acknowledged: list[float] = []  # when the n-th like was
+    served_by: set[str] = set()
+    for source in range(80):
+        await far.session().add("like", target, source)
+        acknowledged.append(clock())
+        asked = clock()
+        count = await far.session().count("like", target, level="eventual")
+        served_by.add(count.served_by)
+        if count.age_ms is not None:
+            shown = sum(at < asked - count.age_ms / 1000 for at in acknowledged)
+            assert count.value >= shown, (count, source)
+        await asyncio.sleep(0.005)
+    assert served_by == REPLICAS
+
+
+async def test_ages_tell_the_replicas_apart(far: Groundswell, target: int) -> None:
+    await far.session().add("like", target, 1)
+    await asyncio.sleep(0.8)
+    oldest: dict[str, float] = {}
+    for _ in range(30):
+        count = await far.session().count("like", target, level="eventual")
+        assert count.age_ms is not None
+        oldest[count.served_by] = max(oldest.get(count.served_by, 0.0), count.age_ms)
+    assert oldest.keys() == REPLICAS
+    assert oldest["replica-a"] < 150 <= oldest["replica-b"] < 600 <= oldest["replica-c"]
+
+
+async def test_an_eventual_read_teaches_a_session_nothing(far: Groundswell, target: int) -> None:
+    me = far.session()
+    await me.count("like", target, level="eventual")
+    assert me.token is None
+    await me.count("like", target)
+    assert me.token is not None
+    assert SessionToken.decode(me.token).read != Revision(0, 0)
+
+
+async def test_a_session_goes_on_from_its_token(far: Groundswell, target: int) -> None:
+    me = far.session()
+    await me.add("like", target, 1)
+    assert (await far.session(me.token).count("like", target)).value == 1
+
+
+async def test_a_long_session_keeps_a_small_token(far: Groundswell, target: int) -> None:
+    me = far.session()
+    for source in range(60):
+        await me.add("like", target + source % 3, source)
+    assert me.token is not None
+    assert len(me.token) <= 1_024
+    counts = await me.counts([("like", target + n) for n in range(3)])
+    assert sum(count.value for count in counts) == 60
