@@ -10,10 +10,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -38,6 +40,7 @@ target = "uuid"
 consistency = "eventual"
 """
 
+T = TypeVar("T")
 Body = bytes | Mapping[str, Any] | list[Any] | None
 
 
@@ -259,6 +262,18 @@ def command(
         timeout=timeout_s,
         check=False,
     )
+
+
+def together(times: int, call: Callable[[int], T]) -> list[T]:
+    """The results of as many calls, all begun at the same moment."""
+    barrier = threading.Barrier(times)
+
+    def one(number: int) -> T:
+        barrier.wait(20)
+        return call(number)
+
+    with ThreadPoolExecutor(times) as pool:
+        return list(pool.map(one, range(times)))
 
 
 def problem(answer: Answer | None, status: int, code: str) -> dict[str, Any]:

@@ -231,6 +231,15 @@ def test_it_holds_no_more_than_its_bytes() -> None:
     assert rows[-1] == Counter(1)
 
 
+def test_forgetting_every_row_gives_its_bytes_back() -> None:
+    replica = replica_at(0, bytes_max=2 * 10 * COUNTER_BYTES)
+    for epoch in range(1, 5):
+        replica.reset(epoch, rollup(0))
+        replica.apply(rollup(1, *(CountChange("like", target, 1, 0) for target in range(10))))
+        rows = now(replica.counters([("like", target) for target in range(10)])).rows
+        assert None not in rows
+
+
 def test_large_objects_weigh_more() -> None:
     replica = replica_at(0, bytes_max=2 * (3 * DOCUMENT_BYTES + 5000))
     large = msgspec.Raw(b'{"a":"' + b"x" * 4000 + b'"}')

@@ -69,6 +69,8 @@ class Fills:
         waiting = {self._running[name, key] for key in missing if (name, key) in self._running}
         if mine:
             task = asyncio.ensure_future(self._run(name, mine, fill))
+            # An error is not to be reported as unheard when all who waited have gone away.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._running.update({(name, key): task for key in mine})
             waiting.add(task)
         # Shielded: a reader that goes away must not take the others' fill with it.

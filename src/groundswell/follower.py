@@ -72,7 +72,8 @@ class Follower:
                 failing = False
             if caught_up:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wanted.wait(), self._poll_s)
+                    async with asyncio.timeout(self._poll_s):  # see rollup
+                        await self._wanted.wait()
 
     async def step(self) -> bool:
         """Ask the feed once; whether there was nothing more to ask for."""

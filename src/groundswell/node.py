@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Coroutine, Sequence
 from importlib.metadata import version
@@ -12,12 +11,12 @@ from typing import Any, Final
 
 import msgspec
 
+from groundswell.answers import edge_item, info, item, learnt, milliseconds, overlaid, window
 from groundswell.api import Reply
 from groundswell.committer import Committer
 from groundswell.consistency import Level
 from groundswell.errors import (
     BadRequest,
-    BadToken,
     EdgeNotFound,
     GroundswellError,
     ObjectNotFound,
@@ -25,29 +24,17 @@ from groundswell.errors import (
 )
 from groundswell.follower import Follower
 from groundswell.kinds import Kind, Kinds, check_id, check_text, check_write
-from groundswell.model import (
-    INT_MAX,
-    KEYS_MAX,
-    PAGE_MAX,
-    WRITES_MAX,
-    Counter,
-    Edge,
-    Id,
-    Key,
-    Write,
-)
-from groundswell.reader import PRIMARY, Reader, Served, Want
+from groundswell.model import INT_MAX, KEYS_MAX, WRITES_MAX, Id, Key, Write
+from groundswell.reader import PRIMARY, Reader, Want
 from groundswell.replica import Replica
-from groundswell.revision import NOTHING, Revision, SessionToken, Wrote
 from groundswell.rollup import RollupWorker
-from groundswell.store import Batch, Changed, Committed, Cursor, Outcome, Refused, Store, Window
+from groundswell.store import Batch, Changed, Outcome, Refused, Store
 from groundswell.telemetry import Telemetry
+from groundswell.tokens import Tokens
 from groundswell.wire import (
     CountAnswer,
-    CountItem,
     CountsAnswer,
     EdgeAnswer,
-    EdgeItem,
     EdgesAnswer,
     ListQuery,
     ObjectAnswer,
@@ -60,8 +47,6 @@ from groundswell.wire import (
 log = logging.getLogger(__name__)
 
 WAIT_MS_MAX: Final = 60_000
-TOKENS_MAX: Final = 16  # in one call
-EFFECTS_LISTED: Final = 16  # of one write, in a session token
 
 _STRICTNESS: Final = {level: rank for rank, level in enumerate(Level)}
 
@@ -125,7 +110,7 @@ class Node:
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
-        self._newcomer: tuple[Revision, str] = (NOTHING, "")  # last token of a read without one
+        self._tokens = Tokens(store)
         self._wants = {
             (level, primary): Want(level, None, tuning.wait_ms / 1000, primary)
             for level in Level
@@ -186,45 +171,12 @@ class Node:
             and all(replica.standing.epoch == self._store.epoch for replica, _ in self._replicas)
         )
 
-    # --- session tokens -------------------------------------------------------------------------
-
-    def _session(self, tokens: str | None) -> SessionToken | None:
-        if not tokens:
-            return None
-        texts = tokens.split(",")
-        if len(texts) > TOKENS_MAX:
-            raise BadToken(f"{len(texts)} session tokens were sent; the limit is {TOKENS_MAX}.")
-        session = SessionToken.decode(texts[0].strip())
-        for text in texts[1:]:
-            session = session.merge(SessionToken.decode(text.strip()))
-        if session.store != self._store.identity:
-            raise BadToken("The session token comes from another store; start a new session.")
-        return session
-
-    def _current(self, session: SessionToken | None) -> SessionToken:
-        """The session's token in this epoch: what an older one says proves nothing any more."""
-        if session is not None and session.epoch == self._store.epoch:
-            return session
-        return SessionToken(store=self._store.identity, epoch=self._store.epoch)
-
-    def _read_token(
-        self, level: Level, session: SessionToken | None, revision: Revision
-    ) -> str | None:
-        if level is Level.EVENTUAL:
-            return session.encode() if session else None
-        if session is None and revision == self._newcomer[0]:
-            return self._newcomer[1]
-        token = self._current(session).saw(revision).encode()
-        if session is None:
-            self._newcomer = (revision, token)
-        return token
-
     # --- writes ---------------------------------------------------------------------------------
 
     async def write(  # noqa: D102
         self, writes: Sequence[Write], *, atomic: bool = False, tokens: str | None = None
     ) -> Reply[list[Outcome]]:
-        session = self._session(tokens)
+        session = self._tokens.decode(tokens)
         if len(writes) > WRITES_MAX:
             raise TooLarge(f"{len(writes)} writes in one call; the limit is {WRITES_MAX}.")
         checked, outcomes = self._check(writes, alone=atomic or len(writes) == 1)
@@ -234,14 +186,14 @@ class Node:
         committed = await self._committer.submit(batch)
         for (index, _), outcome in zip(checked, committed.outcomes, strict=True):
             outcomes[index] = outcome
-        return Reply(outcomes, _after(self._current(session), committed).encode())
+        return Reply(outcomes, self._tokens.after_write(session, committed))
 
     def _check(
         self, writes: Sequence[Write], *, alone: bool
     ) -> tuple[list[tuple[int, Write]], list[Outcome]]:
         """The writes that may be tried, with their places, and the refusals of the others."""
         checked: list[tuple[int, Write]] = []
-        outcomes: list[Outcome] = [_NOT_YET] * len(writes)
+        outcomes: list[Outcome] = [Changed(False)] * len(writes)
         for index, write in enumerate(writes):
             try:
                 checked.append((index, check_write(self._kinds, write)))
@@ -259,16 +211,16 @@ class Node:
         declared = self._kinds[kind]
         key = (kind, check_id(declared.target, target, "target"))
         want = self._want(declared.consistency, options)
-        session = self._session(tokens)
+        session = self._tokens.decode(tokens)
         served = await self._reader.counters((key,), want, session)
-        count, sum_, pending = _overlaid(key, served.rows[0], served)
+        count, sum_, pending = overlaid(key, served.rows[0], served)
         answer = CountAnswer(
             count=count,
             pending=pending,
-            read=_info(want, served),
+            read=info(want, served),
             sum=None if declared.value is None else sum_,
         )
-        return Reply(answer, self._read_token(want.level, session, served.revision))
+        return Reply(answer, self._tokens.after_read(want.level, session, served.revision))
 
     async def counts(  # noqa: D102
         self, keys: Sequence[Key], options: ReadOptions, tokens: str | None = None
@@ -281,15 +233,15 @@ class Node:
         declared = {kind: self._kinds[kind] for kind, _ in keys}
         strictest = max((k.consistency for k in declared.values()), key=_STRICTNESS.__getitem__)
         want = self._want(strictest, options)
-        session = self._session(tokens)
+        session = self._tokens.decode(tokens)
         served = await self._reader.counters(checked, want, session)
         items = [
-            _item(key, row, served, declared[key[0]])
+            item(key, row, served, declared[key[0]])
             for key, row in zip(checked, served.rows, strict=True)
         ]
         return Reply(
-            CountsAnswer(items, _info(want, served)),
-            self._read_token(want.level, session, served.revision),
+            CountsAnswer(items, info(want, served)),
+            self._tokens.after_read(want.level, session, served.revision),
         )
 
     def _want(self, default: Level, options: ReadOptions) -> Want:
@@ -319,13 +271,13 @@ class Node:
         target = check_id(declared.target, target, "target")
         source = check_id(declared.source, source, "source")
         want = self._want(declared.consistency, options)
-        session = self._session(tokens)
+        session = self._tokens.decode(tokens)
         edge, revision = await self._store.edge(kind, target, source)
-        token = self._read_token(want.level, session, revision)
+        token = self._tokens.after_read(want.level, session, revision)
         if edge is None:
             read = msgspec.to_builtins(self._from_primary(want))
             error = EdgeNotFound(f"There is no {kind} of {target} by {source}.", read=read)
-            raise _learnt(error, token)
+            raise learnt(error, token)
         answer = EdgeAnswer(
             kind=kind,
             target=edge.target,
@@ -348,24 +300,24 @@ class Node:
     ) -> Reply[EdgesAnswer]:
         declared = self._with_edges(kind)
         want = self._want(declared.consistency, query)
-        session = self._session(tokens)
+        session = self._tokens.decode(tokens)
         if target is not None and source is None:
             end = check_id(declared.target, target, "target")
-            page = await self._store.edges(kind, end, _window(query, declared.source))
+            page = await self._store.edges(kind, end, window(query, declared.source))
         elif source is not None and target is None:
             if not declared.inverse:
                 raise BadRequest(f"Kind {kind} is not declared with inverse = true.")
             end = check_id(declared.source, source, "source")
-            page = await self._store.inverse(kind, end, _window(query, declared.target))
+            page = await self._store.inverse(kind, end, window(query, declared.target))
         else:
             raise BadRequest("Name the target or the source of the list, and not both.")
         answer = EdgesAnswer(
-            [_edge_item(edge) for edge in page.edges],
+            [edge_item(edge) for edge in page.edges],
             None if page.next is None else page.next.encode(),
             None if page.prev is None else page.prev.encode(),
             self._from_primary(want),
         )
-        return Reply(answer, self._read_token(want.level, session, page.revision))
+        return Reply(answer, self._tokens.after_read(want.level, session, page.revision))
 
     def _with_edges(self, kind: str) -> Kind:
         declared = self._kinds[kind]
@@ -382,15 +334,15 @@ class Node:
     ) -> Reply[ObjectAnswer]:
         check_text(id_, "object id")
         want = self._want(Level.CAUSAL, options)
-        session = self._session(tokens)
+        session = self._tokens.decode(tokens)
         served = await self._reader.documents((id_,), want, session)
-        token = self._read_token(want.level, session, served.revision)
+        token = self._tokens.after_read(want.level, session, served.revision)
         found = served.rows[0]
         if found is None or found.data is None:
-            read = msgspec.to_builtins(_info(want, served))
-            raise _learnt(ObjectNotFound(f"There is no object {id_!r}.", read=read), token)
+            read = msgspec.to_builtins(info(want, served))
+            raise learnt(ObjectNotFound(f"There is no object {id_!r}.", read=read), token)
         return Reply(
-            ObjectAnswer(found.id, found.type, found.version, found.data, _info(want, served)),
+            ObjectAnswer(found.id, found.type, found.version, found.data, info(want, served)),
             token,
         )
 
@@ -411,7 +363,7 @@ class Node:
                     replica.name,
                     replica.standing.rollup,
                     str(replica.standing.revision),
-                    _milliseconds(now_s - replica.standing.fresh_at_s),
+                    milliseconds(now_s - replica.standing.fresh_at_s),
                     delay_s * 1000,
                 )
                 for replica, delay_s in self._replicas
@@ -429,77 +381,3 @@ class Node:
             self.telemetry.replica_age.labels(replica.name).set(now_s - at.fresh_at_s)
             self.telemetry.replica_rollup.labels(replica.name).set(at.rollup)
         return self.telemetry.exposition()
-
-
-_NOT_YET: Final = Changed(False)
-
-
-def _after(session: SessionToken, committed: Committed) -> SessionToken:
-    if committed.xid is not None:
-        listed = committed.effects if len(committed.effects) <= EFFECTS_LISTED else None
-        session = session.after(Wrote(committed.xid, committed.slot, listed))
-    for outcome in committed.outcomes:
-        if isinstance(outcome, Refused):
-            session = session.saw(committed.seen)
-        elif not outcome.changed:
-            return session.found(committed.seen)
-    return session
-
-
-def _overlaid(key: Key, row: Counter, served: Served[Counter]) -> tuple[int, int, int]:
-    """Count, sum, and how much of the count is pending."""
-    count, sum_ = served.pending.get(key, (0, 0)) if served.pending else (0, 0)
-    return row.count + count, row.sum + sum_, count
-
-
-def _item(key: Key, row: Counter, served: Served[Counter], kind: Kind) -> CountItem:
-    count, sum_, pending = _overlaid(key, row, served)
-    return CountItem(
-        kind=key[0],
-        target=key[1],
-        count=count,
-        pending=pending,
-        sum=None if kind.value is None else sum_,
-    )
-
-
-def _info(want: Want, served: Served[Any]) -> ReadInfo:
-    return ReadInfo(
-        want.level,
-        served.served_by,
-        _milliseconds(served.age_s),
-        round(served.waited_s * 1000, 3),
-    )
-
-
-def _milliseconds(age_s: float) -> float | None:
-    return None if math.isinf(age_s) else round(age_s * 1000, 3)
-
-
-def _learnt(error: GroundswellError, token: str | None) -> GroundswellError:
-    error.token = token
-    return error
-
-
-def _edge_item(edge: Edge) -> EdgeItem:
-    return EdgeItem(
-        target=edge.target,
-        source=edge.source,
-        created_ms=edge.created_ms,
-        value=edge.value,
-        data=edge.data,
-    )
-
-
-def _window(query: ListQuery, other: str) -> Window:
-    if not 1 <= query.limit <= PAGE_MAX:
-        raise BadRequest(f"limit must be from 1 to {PAGE_MAX}.")
-    cursor = None if query.cursor is None else Cursor.decode(query.cursor)
-    if cursor is not None and isinstance(cursor.other, int) is not (other == "int"):
-        raise BadRequest("The cursor belongs to another list.")
-    numbers = [query.since, query.until]
-    if cursor is not None:
-        numbers += [cursor.created_ms, cursor.other if isinstance(cursor.other, int) else None]
-    if any(number is not None and abs(number) > INT_MAX for number in numbers):
-        raise BadRequest("since, until and what is in a cursor must be 64-bit integers.")
-    return Window(query.limit, cursor, query.since, query.until)

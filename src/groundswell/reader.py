@@ -165,7 +165,8 @@ class Reader:
             if decision is Elsewhere.PRIMARY or left_s <= 0:
                 break
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(moved.wait(), left_s)
+                async with asyncio.timeout(left_s):
+                    await moved.wait()
             now_s = self._clock()
         if want.level is not Level.LINEARIZABLE and not want.primary:
             self._telemetry.late.labels(want.level).inc()

@@ -129,4 +129,5 @@ def _settle(waiters: list[asyncio.Future[None]], error: Exception | None) -> Non
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), timeout_s)
+        async with asyncio.timeout(timeout_s):  # wait_for can swallow a cancellation before 3.12
+            await event.wait()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
-from groundswell.model import INT_MAX, Data, Id, Level, Write
+from groundswell.model import Data, Id, Level, Write
 
 SESSION_HEADER = "Groundswell-Session"
-
-
-Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=INT_MAX)]  # Unix time
 
 
 class ReadOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,8 +25,8 @@ class ListQuery(ReadOptions, frozen=True, kw_only=True):
 
     limit: int = 50
     cursor: str | None = None
-    since: Milliseconds | None = None
-    until: Milliseconds | None = None
+    since: int | None = None  # Unix time in ms
+    until: int | None = None
 
 
 class InverseQuery(ListQuery, frozen=True, kw_only=True):

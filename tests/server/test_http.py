@@ -20,7 +20,20 @@ from hypothesis import strategies as st
 
 READ_FIELDS = {"consistency", "served_by", "age_ms", "waited_ms"}
 LEVELS = ["eventual", "read_your_writes", "monotonic", "causal", "linearizable"]
-ODD_IDS = ["a/b", "with space", "100%", "%2F", "a?b=c#d", "ü€🙂", "..", ".", "+", "a,b;c", '"', "\\"]
+ODD_IDS = [
+    "a/b",
+    "with space",
+    "100%",
+    "%2F",
+    "a?b=c#d",
+    "ü€🙂",
+    "..",
+    ".",
+    "+",
+    "a,b;c",
+    '"',
+    "\\",
+]
 
 
 def decoded(answer: nodes.Answer) -> SessionToken:
@@ -252,7 +265,9 @@ def test_an_encoded_slash_is_no_separator(node: nodes.Node) -> None:
 def test_a_uuid_is_the_same_in_upper_case(node: nodes.Node) -> None:
     one, other = "0E0E0E0E-0000-4000-8000-00000000000B", "0e0e0e0e-0000-4000-8000-00000000000c"
     assert node.request("PUT", f"/v1/edges/friend/{one}/{other}").json["changed"]
-    assert not node.request("PUT", f"/v1/edges/friend/{one.lower()}/{other.upper()}").json["changed"]
+    assert not node.request("PUT", f"/v1/edges/friend/{one.lower()}/{other.upper()}").json[
+        "changed"
+    ]
 
 
 # --- session tokens -------------------------------------------------------------------------------
@@ -497,9 +512,7 @@ def test_a_path_that_does_not_fit_is_refused(
         ("/v1/status?x=1", "query"),
     ],
 )
-def test_a_query_that_does_not_fit_says_which_part(
-    node: nodes.Node, path: str, named: str
-) -> None:
+def test_a_query_that_does_not_fit_says_which_part(node: nodes.Node, path: str, named: str) -> None:
     assert named in nodes.problem(node.request("GET", path), 400, "bad-request")["detail"]
 
 
@@ -510,7 +523,11 @@ def test_a_query_where_none_is_taken_changes_nothing(node: nodes.Node, target: i
 
 
 def test_a_cursor_of_another_list_is_refused(node: nodes.Node) -> None:
-    for cursor in (Cursor(False, 0, "text"), Cursor(True, 2**64 - 1, 1), Cursor(True, 0, 2**64 - 1)):
+    for cursor in (
+        Cursor(False, 0, "text"),
+        Cursor(True, 2**64 - 1, 1),
+        Cursor(True, 0, 2**64 - 1),
+    ):
         answer = node.request("GET", f"/v1/edges/like/1?cursor={cursor.encode()}")
         assert "cursor" in nodes.problem(answer, 400, "bad-request")["detail"]
     answer = node.request("GET", f"/v1/edges/tag/x?cursor={Cursor(False, 0, 7).encode()}")
@@ -610,9 +627,9 @@ def test_an_object_of_64_kib_is_stored_and_a_larger_one_is_not(node: nodes.Node)
 # --- anything at all ------------------------------------------------------------------------------
 
 WORDS = ["v1", "counts", "edges", "tallies", "writes", "objects", "status", "like", "tag", "view"]
-segment = st.sampled_from([*WORDS, "1", "-1", "%2F", "%00", "%", "..", ""]) | st.text(max_size=8).map(
-    lambda text: quote(text, safe="", errors="replace")
-)
+segment = st.sampled_from([*WORDS, "1", "-1", "%2F", "%00", "%", "..", ""]) | st.text(
+    max_size=8
+).map(lambda text: quote(text, safe="", errors="replace"))
 query = st.lists(
     st.tuples(
         st.sampled_from(
@@ -625,7 +642,9 @@ query = st.lists(
 ).map(lambda pairs: "&".join(f"{name}={value}" for name, value in pairs))
 values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 write = st.fixed_dictionaries(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 import secrets
 import signal
@@ -127,7 +128,7 @@ def key(
     err.print("For groundswell.toml:", highlight=False)
     listed = ", ".join(f'"{one}"' for one in scopes)
     out.print(
-        f'[[keys]]\nname = "{name}"\nsha256 = "{digest}"\nscopes = [{listed}]',
+        f'[[keys]]\nname = {json.dumps(name, ensure_ascii=False)}\nsha256 = "{digest}"\nscopes = [{listed}]',
         highlight=False,
         markup=False,
         soft_wrap=True,

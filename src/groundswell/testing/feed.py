@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from groundswell.model import Add, Counter, Put, Remove
-from groundswell.store import CounterRow, CountChange, Store
+from groundswell.store import CountChange, CounterRow, Store
 from groundswell.testing.base import (
     ENOUGH,
     Suite,

@@ -1,0 +1,65 @@
+"""Session tokens as a node reads them from calls and writes them into answers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from groundswell.consistency import Level
+from groundswell.errors import BadToken
+from groundswell.revision import NOTHING, Revision, SessionToken, Wrote
+from groundswell.store import Committed, Refused, Store
+
+TOKENS_MAX: Final = 16  # in one call
+EFFECTS_LISTED: Final = 16  # of one write, in a session token
+
+
+class Tokens:
+    """The tokens of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._newcomer = (NOTHING, "")  # the last token of a read without one, and its revision
+
+    def decode(self, tokens: str | None) -> SessionToken | None:
+        """All tokens of a call as one; None if there were none. Raises BadToken."""
+        if not tokens:
+            return None
+        texts = tokens.split(",")
+        if len(texts) > TOKENS_MAX:
+            raise BadToken(f"{len(texts)} session tokens were sent; the limit is {TOKENS_MAX}.")
+        session = SessionToken.decode(texts[0].strip())
+        for text in texts[1:]:
+            session = session.merge(SessionToken.decode(text.strip()))
+        if session.store != self._store.identity:
+            raise BadToken("The session token comes from another store; start a new session.")
+        return session
+
+    def after_read(
+        self, level: Level, session: SessionToken | None, revision: Revision
+    ) -> str | None:
+        """The token after reading a state at `revision`; reads at `eventual` leave it as it is."""
+        if level is Level.EVENTUAL:
+            return session.encode() if session else None
+        if session is not None:
+            return self._current(session).saw(revision).encode()
+        if revision != self._newcomer[0]:
+            self._newcomer = (revision, self._current(None).saw(revision).encode())
+        return self._newcomer[1]
+
+    def after_write(self, session: SessionToken | None, committed: Committed) -> str:
+        """The token after a batch, and after what its outcomes reveal."""
+        now = self._current(session)
+        if committed.xid is not None:
+            listed = committed.effects if len(committed.effects) <= EFFECTS_LISTED else None
+            now = now.after(Wrote(committed.xid, committed.slot, listed))
+        if any(isinstance(outcome, Refused) for outcome in committed.outcomes):
+            now = now.saw(committed.seen)
+        if any(not isinstance(o, Refused) and not o.changed for o in committed.outcomes):
+            now = now.found(committed.seen)
+        return now.encode()
+
+    def _current(self, session: SessionToken | None) -> SessionToken:
+        """The session's token in this epoch: what an older one says proves nothing any more."""
+        if session is not None and session.epoch == self._store.epoch:
+            return session
+        return SessionToken(store=self._store.identity, epoch=self._store.epoch)
