@@ -21,9 +21,7 @@ async def main() -> None:
         outcomes = await me.write(writes)
 
         refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
-        rest = Counter(
-            outcome.changed for outcome in outcomes if not isinstance(outcome, Refused)
-        )
+        rest = Counter(outcome.changed for outcome in outcomes if not isinstance(outcome, Refused))
         print(
             f"{len(outcomes)} writes: {rest[True]} changed, {rest[False]} unchanged, "
             f"{len(refused)} refused ({refused[0].code})"

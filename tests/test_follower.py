@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import math
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -108,6 +109,14 @@ class Rig:
         return (await self.replica.counters([("like", 1)])).rows[0]
 
 
+async def until(true: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if true():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not come to pass")
+
+
 # --- following
 
 
@@ -150,7 +159,7 @@ async def test_a_delay_holds_answers_back_and_keeps_their_order() -> None:
         await rig.roll()
         await rig.follower.step()
     assert rig.replica.told == []
-    await asyncio.sleep(0.05)
+    await until(lambda: len(rig.replica.told) == 4)
     assert rig.replica.told == ["reset 1/0", "apply 1", "apply 2", "apply 3"]
     assert rig.store.asked == [-1, 0, 1, 2]
 
@@ -220,11 +229,10 @@ async def test_an_outage_ends_with_the_store_back(caplog: pytest.LogCaptureFixtu
     try:
         rig.store.away = True
         await rig.roll(3)
-        await asyncio.sleep(0.03)
+        await until(lambda: "gone" in caplog.text)
         assert await rig.count() is None
-        assert "gone" in caplog.text
         rig.store.away = False
-        await asyncio.sleep(0.03)
+        await until(lambda: rig.replica.standing.rollup == 1)
         assert await rig.count() == Counter(3)
     finally:
         await stopped(running)
@@ -242,7 +250,7 @@ async def test_it_goes_on_at_once_when_told_and_while_there_is_more(
         for _ in range(5):
             await rig.roll()
         follower.notify()
-        await asyncio.sleep(0.02)
+        await until(lambda: rig.replica.standing.rollup == 5)
         assert await rig.count() == Counter(5)
     finally:
         await stopped(running)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -84,6 +84,14 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+async def until(true: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if true():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not come to pass")
+
+
 @contextlib.asynccontextmanager
 async def at_work(
     *, events_max: int = 100, pause_s: float = 9.0, poll_s: float = 9.0
@@ -112,7 +120,7 @@ async def test_it_rolls_up_soon_after_it_is_told_to() -> None:
 
 
 async def test_it_pauses_between_two_rollups_so_that_each_folds_many_commits() -> None:
-    async with at_work(pause_s=0.02) as rig:
+    async with at_work() as rig:
         rig.store.let_go(10)
         await rig.store.like()
         rig.worker.notify()
@@ -121,8 +129,17 @@ async def test_it_pauses_between_two_rollups_so_that_each_folds_many_commits() -
         rig.worker.notify()
         await settle()
         assert rig.store.begun == 1
-        await asyncio.sleep(0.04)
-        assert rig.store.revision == Revision.upto(6)
+
+
+async def test_after_the_pause_it_folds_what_came_meanwhile() -> None:
+    async with at_work(pause_s=0.01) as rig:
+        rig.store.let_go(10)
+        await rig.store.like()
+        rig.worker.notify()
+        await settle()
+        await rig.store.like(5)
+        rig.worker.notify()
+        await until(lambda: rig.store.revision == Revision.upto(6))
         assert rig.store.begun == 2
 
 
@@ -130,8 +147,7 @@ async def test_it_notices_what_other_processes_commit() -> None:
     async with at_work(pause_s=0, poll_s=0.01) as rig:
         rig.store.let_go(1000)
         await rig.store.like()
-        await asyncio.sleep(0.05)
-        assert rig.store.revision == Revision.upto(1)
+        await until(lambda: rig.store.revision == Revision.upto(1))
 
 
 async def test_a_cover_does_not_wait_for_the_pause() -> None:
@@ -214,8 +230,7 @@ async def test_what_a_cover_left_over_is_folded_without_being_asked() -> None:
         await asyncio.wait_for(rig.worker.cover(), 1)
         rig.store.refill = False
         rig.store.let_go(20)
-        await asyncio.sleep(0.02)
-        assert rig.store.revision == Revision.upto(rig.store.sources)
+        await until(lambda: rig.store.revision == Revision.upto(rig.store.sources))
 
 
 async def test_an_outage_reaches_those_who_wait_and_ends_with_the_store_back() -> None:

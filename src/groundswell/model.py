@@ -132,34 +132,3 @@ class Delete(msgspec.Struct, frozen=True, tag="delete", tag_field="op", forbid_u
 
 
 Write = Add | Remove | Tally | Put | Delete
-
-
-class Batch(msgspec.Struct, frozen=True):
-    """Writes of one caller, in order; with `atomic` all of them or none."""
-
-    writes: tuple[Write, ...]
-    atomic: bool = False
-
-
-class Changed(msgspec.Struct, frozen=True):
-    """Outcome of a write on an edge or a tally."""
-
-    changed: bool
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """Outcome of a write on an object."""
-
-    version: int
-    changed: bool = True
-
-
-class Refused(msgspec.Struct, frozen=True):
-    """Outcome of a write that contradicts what is stored; it changed nothing."""
-
-    code: str  # as in errors
-    detail: str
-    version: int | None = None  # with version-conflict: where the object stands
-
-
-Outcome = Changed | Stored | Refused

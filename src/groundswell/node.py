@@ -184,6 +184,7 @@ class Node:
             return Reply(outcomes, session.encode() if session else None)
         batch = Batch(tuple(write for _, write in checked), atomic)
         committed = await self._committer.submit(batch)
+        self._reader.heard(committed.seen)
         for (index, _), outcome in zip(checked, committed.outcomes, strict=True):
             outcomes[index] = outcome
         return Reply(outcomes, self._tokens.after_write(session, committed))

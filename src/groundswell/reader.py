@@ -16,7 +16,7 @@ from groundswell.errors import BadToken, ReplicaLate
 from groundswell.fills import Fills
 from groundswell.model import Counter, Document, Key
 from groundswell.replica import Held, Replica
-from groundswell.revision import Revision, SessionToken
+from groundswell.revision import NOTHING, Revision, SessionToken
 from groundswell.rollup import RollupWorker
 from groundswell.store import Store
 from groundswell.telemetry import Telemetry
@@ -67,6 +67,7 @@ class Reader:
         self._fills = Fills(store)
         self._turns = itertools.count()
         self._moved = asyncio.Event()
+        self._known = NOTHING  # the newest state of the store that this reader has heard of
         self._reads = {
             (level, name): telemetry.reads.labels(level, name)
             for level in Level
@@ -77,6 +78,10 @@ class Reader:
         """A replica has moved on: reads that wait look again."""
         self._moved.set()
         self._moved = asyncio.Event()
+
+    def heard(self, revision: Revision) -> None:
+        """The store stands at `revision`, or beyond: tokens may speak of what is in it."""
+        self._known = revision
 
     async def counters(
         self, keys: Sequence[Key], want: Want, token: SessionToken | None
@@ -150,6 +155,8 @@ class Reader:
                 max_age_s=want.max_age_s,
             )
             if isinstance(decision, Serve):
+                if decision.overlay and token is not None and token.claims_beyond(self._known):
+                    await self._check(token)
                 served = await from_replica(decision, standings[decision.replica])
                 if served is not None:
                     return self._count(
@@ -205,10 +212,10 @@ class Reader:
         return isinstance(decided, Serve)
 
     async def _check(self, token: SessionToken | None) -> None:
-        """Refuse, before waiting for it, what a token speaks of and the store has never seen."""
+        """Refuse what a token speaks of and the store has never seen."""
         if token is not None and token.epoch == self._store.epoch:
-            head = await self._store.head()
-            if token.claims_beyond(head.revision):
+            self._known = (await self._store.head()).revision
+            if token.claims_beyond(self._known):
                 raise BadToken(
                     "The session token speaks of writes that this store has never seen; start a new "
                     "session."

@@ -27,7 +27,7 @@ class Batch(msgspec.Struct, frozen=True):
     atomic: bool = False
 
 
-class Changed(msgspec.Struct, frozen=True, tag=False):
+class Changed(msgspec.Struct, frozen=True):
     """Outcome of a write on an edge or a tally."""
 
     changed: bool
@@ -213,7 +213,8 @@ class Store(Protocol):
         the stored one and keeps `created_ms`. A refused write of a batch that is not atomic leaves the
         others standing; in an atomic batch the others are refused with it (code `not-applied`).
         Queues at most one event per (kind, target) and per object.
-        On StoreUnavailable the transaction was not acknowledged and may or may not have happened.
+        On StoreUnavailable the transaction was not acknowledged and may or may not have happened; on
+        any other error it did not happen.
         """
 
     async def rollup(self, events_max: int) -> Rolled | None:

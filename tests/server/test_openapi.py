@@ -192,7 +192,7 @@ CALLS: list[tuple[str, str, dict[str, str], str, Any, int]] = [
     ("PUT", "/v1/objects/{id}", {}, "", {"type": "t"}, 400),
     ("PUT", "/v1/objects/{id}", {}, "", PUT | {"if_version": 9}, 409),
     ("PUT", "/v1/objects/{id}", {"id": "x" * 129}, "", PUT, 413),
-    ("GET", "/v1/objects/{id}", {}, "", None, 200),
+    ("GET", "/v1/objects/{id}", {}, "consistency=linearizable", None, 200),
     ("GET", "/v1/objects/{id}", {"id": "none"}, "", None, 404),
     ("GET", "/v1/objects/{id}", {}, "x=1", None, 400),
     ("GET", "/v1/objects/{id}", {"id": "x" * 129}, "", None, 413),

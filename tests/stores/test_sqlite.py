@@ -58,4 +58,5 @@ SqliteMachine.TestCase.settings = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-TestSqliteMachine = SqliteMachine.TestCase
+# A failure is made smaller for minutes.
+TestSqliteMachine = pytest.mark.timeout(900)(SqliteMachine.TestCase)

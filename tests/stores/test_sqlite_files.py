@@ -42,17 +42,22 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- the other process ----------------------------------------------------------------------
 
 
+def _wait() -> None:
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
+
+
 def _lock(path: str) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("BEGIN EXCLUSIVE")
-    print("ready", flush=True)
-    sys.stdin.readline()
+    _wait()
 
 
 def _migrate(path: str) -> None:
-    print("ready", flush=True)
-    sys.stdin.readline()
-    print(*migrate(path), flush=True)
+    _wait()
+    before, after = migrate(path)
+    sys.stdout.write(f"{before} {after}\n")
 
 
 def _write(path: str, first: int) -> None:
@@ -71,8 +76,7 @@ def _write(path: str, first: int) -> None:
             await store.rollup(4)
         await store.close()
 
-    print("ready", flush=True)
-    sys.stdin.readline()
+    _wait()
     asyncio.run(work())
 
 
@@ -208,22 +212,20 @@ async def test_kinds_declared_otherwise_than_stored(path: str, other: Kind) -> N
 
 
 def test_a_refused_opening_holds_nothing_open(path: str) -> None:
-    migrate(path)
-    kinds = (Kind(name="like"), Kind(name="like", source="text"))
-    for kind in kinds:
-        with contextlib.suppress(StoreUnusable), contextlib.ExitStack() as stack:
-            store = SqliteStore(path, Kinds((kind,)))
-            stack.callback(lambda store=store: asyncio.run(store.close()))
+    asyncio.run(SqliteStore(path, KINDS).close())
     with pytest.raises(StoreUnusable) as told:
-        SqliteStore(path, Kinds(kinds[1:]))
-    files = [os.readlink(f"/proc/self/fd/{fd}") for fd in _open_files()]
-    assert not [file for file in files if file.startswith(path)], told
+        SqliteStore(path, Kinds((Kind(name="like", source="text"),)))
+    assert not [file for file in _open_files() if file.startswith(path)], told
 
 
 def _open_files() -> list[str]:
     if not Path("/proc/self/fd").is_dir():
         pytest.skip("needs /proc to look at open files")
-    return [fd for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
+    found = []
+    for file in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the one that lists them
+            found.append(str(file.readlink()))
+    return found
 
 
 async def test_more_kinds_may_be_declared_later(path: str) -> None:
@@ -236,11 +238,9 @@ async def test_more_kinds_may_be_declared_later(path: str) -> None:
     await store.close()
 
 
-async def test_an_empty_file_becomes_a_store(path: str) -> None:
+def test_an_empty_file_becomes_a_store(path: str) -> None:
     Path(path).touch()
-    store = SqliteStore(path, KINDS)
-    await commit(store, Add("like", 1, 2))
-    await store.close()
+    asyncio.run(_make_store(path))
 
 
 @contextlib.contextmanager
@@ -259,11 +259,15 @@ def mounted(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-async def test_a_file_on_a_read_only_file_system(tmp_path: Path, path: str) -> None:
+async def _make_store(path: str) -> None:
+    store = SqliteStore(path, KINDS)
+    await commit(store, Add("like", 1, 2))
+    await store.close()
+
+
+def test_a_file_on_a_read_only_file_system(tmp_path: Path, path: str) -> None:
     with mounted(tmp_path, "1m"):
-        store = SqliteStore(path, KINDS)
-        await commit(store, Add("like", 1, 2))
-        await store.close()
+        asyncio.run(_make_store(path))
         subprocess.run(["mount", "-o", "remount,ro", str(tmp_path)], check=True)
         before = contents(tmp_path)
         refused(path)

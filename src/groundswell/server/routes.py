@@ -202,7 +202,7 @@ def _health(well: bool) -> Response:
     return Response(wire.HealthAnswer(well), status=200 if well else 503)
 
 
-_READ: Final = ("bad-token", "unknown-kind", "replica-late", "store-unavailable")
+_READ: Final = ("bad-token", "unknown-kind", "too-large", "replica-late", "store-unavailable")
 _WRITE: Final = ("bad-token", "unknown-kind", "overloaded", "store-unavailable", "too-large")
 
 ENDPOINTS: Final = (
@@ -213,7 +213,7 @@ ENDPOINTS: Final = (
     Endpoint(
         method="POST", path="/v1/counts", handler=post_counts, scope=Scope.READ,
         summary="Read up to 1,000 counts, all at one revision", query=wire.ReadOptions,
-        body=wire.KeysRequest, answer=wire.CountsAnswer, errors=(*_READ, "too-large"),
+        body=wire.KeysRequest, answer=wire.CountsAnswer, errors=_READ,
     ),
     Endpoint(
         method="PUT", path="/v1/edges/{kind}/{target}/{source}", handler=put_edge,

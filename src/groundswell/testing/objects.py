@@ -18,14 +18,17 @@ from groundswell.testing.base import (
 
 
 def put(n: int, if_version: int | None = None, id_: str = "x") -> Put:
+    """The n-th contents of an object."""
     return Put(id_, "parcel", json(n=n), if_version)
 
 
 async def stored(store: Store, id_: str = "x") -> Document | None:
+    """An object as it is stored."""
     return (await store.documents([id_])).rows[0]
 
 
 def conflict(outcome: object, version: int) -> bool:
+    """Whether it is a version-conflict that says where the object stands."""
     return (
         isinstance(outcome, Refused)
         and outcome.code == "version-conflict"
