@@ -77,6 +77,7 @@ class Node:
         self.folder = folder
         self.store = folder / "groundswell.db"
         self.log = folder / "node.log"
+        self.host = "127.0.0.1"
         self.port = 0
         self._flags = flags
         self._environment = clean_environment() | dict(environment or {})
@@ -86,7 +87,11 @@ class Node:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return (
+            f"http://[{self.host}]:{self.port}"
+            if ":" in self.host
+            else f"http://{self.host}:{self.port}"
+        )
 
     @property
     def pid(self) -> int:
@@ -116,10 +121,11 @@ class Node:
 
     def _is_ready(self, began: int) -> bool:
         said = self.log.read_bytes()[began:].decode("utf-8", "replace")
-        found = re.search(r"listens on http://\S+:(\d+)", said)
+        found = re.search(r"listens on http://(\S+):(\d+)", said)
         if found is None:
             return False
-        self.port = int(found[1])
+        self.host = found[1].strip("[]").replace("0.0.0.0", "127.0.0.1")
+        self.port = int(found[2])
         try:
             return self.request("GET", "/readyz").status == 200
         except OSError:
@@ -171,7 +177,7 @@ class Node:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """One request on a connection of its own; `body` as JSON unless it is bytes."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
         try:
             connection.putrequest(method, path, skip_accept_encoding=True)
             for token in [tokens] if isinstance(tokens, str) else tokens or []:
@@ -188,7 +194,7 @@ class Node:
 
     def raw(self, sent: bytes, *, finish: bool = False) -> Answer | None:
         """Bytes as they are; `finish` says that no more will come. None if no response came."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+        with socket.create_connection((self.host, self.port), timeout=30) as connection:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.sendall(sent)
                 if finish:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from groundswell import wiring
 from groundswell.cli.main import Key, Url, app, execute, out
+from groundswell.errors import BadRequest
 from groundswell.model import Id
 
 Kind = Annotated[str, typer.Argument(help="A declared kind, like follow or like.")]
@@ -28,9 +33,9 @@ def add(
 
     async def work() -> None:
         async with wiring.connect(url, key=key) as gs:
-            me, of = gs.session(), _id(target)
-            changed = await me.add(kind, of, _id(source), value=value)
-            count = await me.count(kind, of)
+            me = gs.session()
+            changed = await _with_ids(partial(me.add, kind, value=value), target, source)
+            count = await me.count(kind, target)
         out.print(f"{'added' if changed else 'was there already'}; count {count.value}")
 
     execute(work())
@@ -48,9 +53,9 @@ def remove(
 
     async def work() -> None:
         async with wiring.connect(url, key=key) as gs:
-            me, of = gs.session(), _id(target)
-            changed = await me.remove(kind, of, _id(source))
-            count = await me.count(kind, of)
+            me = gs.session()
+            changed = await _with_ids(partial(me.remove, kind), target, source)
+            count = await me.count(kind, target)
         out.print(f"{'removed' if changed else 'was not there'}; count {count.value}")
 
     execute(work())
@@ -72,9 +77,7 @@ def count(
 
     async def work() -> None:
         async with wiring.connect(url, key=key) as gs:
-            found = await gs.session().count(
-                kind, _id(target), level=consistency, max_age_ms=max_age_ms
-            )
+            found = await gs.session().count(kind, target, level=consistency, max_age_ms=max_age_ms)
         age = "unknown" if found.age_ms is None else f"{found.age_ms:.0f} ms"
         total = "" if found.sum is None else f", sum {found.sum}"
         out.print(
@@ -85,6 +88,20 @@ def count(
     execute(work())
 
 
-def _id(text: str) -> Id:
-    """An integer where it is spelt as one; the node knows the declared type and checks."""
-    return int(text) if text.lstrip("-").isdecimal() and len(text) <= 20 else text
+async def _with_ids(write: Callable[[Id, Id], Awaitable[bool]], target: str, source: str) -> bool:
+    """What `write` returns for these ids: digits may be a number or text, which the kind decides.
+
+    The node checks before it changes anything, so that the other spelling can be tried.
+    """
+    refused: BadRequest | None = None
+    for of, by in itertools.product(_spellings(target), _spellings(source)):
+        try:
+            return await write(of, by)
+        except BadRequest as error:
+            refused = refused or error
+    assert refused is not None
+    raise refused
+
+
+def _spellings(text: str) -> tuple[Id, ...]:
+    return (int(text), text) if re.fullmatch(r"-?[1-9][0-9]{0,18}|0", text) else (text,)
