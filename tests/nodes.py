@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import http.client
 import os
 import re
@@ -110,6 +111,7 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
         deadline_s = time.monotonic() + START_S
         while not self._is_ready(began):
@@ -227,6 +229,11 @@ class Node:
             found += [edge["source"] for edge in answer.json["edges"]]
             cursor = answer.json["next"]
         return found
+
+
+def _end_with_parent() -> None:
+    """In the child, before it begins: let the kernel kill it if the tests are killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 COMMAND = (sys.executable, "-m", "groundswell")

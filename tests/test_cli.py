@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-import nodes
 import pytest
+
+import nodes
 
 
 @pytest.fixture(scope="module")

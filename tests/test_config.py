@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from groundswell import config
 from groundswell.config import ApiKey, Settings
 from groundswell.errors import BadSettings, UnknownKind

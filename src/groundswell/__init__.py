@@ -10,10 +10,12 @@ async with groundswell.open("sqlite:///groundswell.db") as gs:
 
 from groundswell.model import Add, Delete, Edge, Level, Put, Remove, Tally
 from groundswell.session import Count, EdgePage, Groundswell, Object, Session
+from groundswell.store import Changed, Refused, Stored
 from groundswell.wiring import connect, open
 
 __all__ = [
     "Add",
+    "Changed",
     "Count",
     "Delete",
     "Edge",
@@ -22,8 +24,10 @@ __all__ = [
     "Level",
     "Object",
     "Put",
+    "Refused",
     "Remove",
     "Session",
+    "Stored",
     "Tally",
     "connect",
     "open",

@@ -18,6 +18,7 @@ from groundswell.store import Changed, Outcome, Refused, Stored
 
 TIMEOUT_S: Final = 30.0
 CONNECTIONS_MAX: Final = 256
+CONFLICT: Final = 409
 
 T = TypeVar("T")
 
@@ -85,7 +86,7 @@ class HttpApi:
     async def write(  # noqa: D102
         self, writes: Sequence[Write], *, atomic: bool = False, tokens: str | None = None
     ) -> Reply[list[Outcome]]:
-        body = wire.WritesRequest(list(writes), atomic or len(writes) == 1)
+        body = wire.WritesRequest(list(writes), atomic)
         try:
             reply = await self._call("POST", "/v1/writes", wire.WritesAnswer, tokens, body=body)
         except _Refusal as refusal:
@@ -186,11 +187,11 @@ def _error(answer: Answer) -> Exception:
         problem = msgspec.json.decode(answer.body, type=wire.Problem)
     except msgspec.DecodeError:
         return NodeUnreachable(f"Something that is no node answered with status {answer.status}.")
-    if problem.index is not None:
+    if problem.index is not None and answer.status == CONFLICT:
         refused = Refused(problem.code, problem.detail, problem.version)
         return _Refusal(problem.index, refused, answer.token)
     error = by_code(problem.code, problem.detail, version=problem.version)
-    error.token = answer.token
+    error.token, error.index = answer.token, problem.index
     if isinstance(error, NotFound):
         error.read = problem.read
     return error

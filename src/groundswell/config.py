@@ -19,7 +19,7 @@ from groundswell.kinds import BUILT_IN, Kind, Kinds
 PREFIX: Final = "GROUNDSWELL_"
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 # Of the environment, what is not a setting of the node: the client's key, and what tests use.
-_NO_SETTINGS: Final = (f"{PREFIX}TEST_", f"{PREFIX}DATA")
+_NO_SETTINGS: Final = (f"{PREFIX}TEST_", f"{PREFIX}DATA", f"{PREFIX}URL")
 _CLIENT_KEY: Final = f"{PREFIX}KEY"
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]

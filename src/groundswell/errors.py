@@ -41,6 +41,8 @@ class GroundswellError(Exception):
         self.detail = detail
         #: What the session has learnt although the call failed (set for conflicts), or None.
         self.token: str | None = None
+        #: In a batch that was refused as a whole: the write that is at fault.
+        self.index: int | None = None
 
 
 class BadRequest(GroundswellError):

@@ -79,10 +79,11 @@ class Follower:
         """Ask the feed once; whether there was nothing more to ask for."""
         asked_s = self._clock()
         feed = await self._store.feed(self._fetched, CHANGES_MAX)
-        begin_anew = feed.behind or self._fetched < 0
+        first = self._fetched < 0
+        begin_anew = feed.behind or first
         self._fetched = feed.latest.number if begin_anew else self._fetched + len(feed.rollups)
         self._held_back.append((asked_s, feed))
-        if self._delay_s:
+        if self._delay_s and not first:
             asyncio.get_running_loop().call_later(self._delay_s, self._apply)
         else:
             self._apply()

@@ -218,6 +218,8 @@ def _check_version(version: int | None) -> None:
 
 def canonical(data: msgspec.Raw, bytes_max: int, what: str) -> msgspec.Raw:
     """A JSON object with its keys in order, so that equal contents are equal bytes."""
+    if not isinstance(data, msgspec.Raw):
+        raise BadRequest(f"The {what} must be JSON as msgspec.Raw, not {type(data).__name__}.")
     _check_bytes(len(bytes(data)), bytes_max, what)
     try:
         value: Any = msgspec.json.decode(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Coroutine, Sequence
@@ -20,6 +21,7 @@ from groundswell.errors import (
     EdgeNotFound,
     GroundswellError,
     ObjectNotFound,
+    StoreUnavailable,
     TooLarge,
 )
 from groundswell.follower import Follower
@@ -179,7 +181,7 @@ class Node:
         session = self._tokens.decode(tokens)
         if len(writes) > WRITES_MAX:
             raise TooLarge(f"{len(writes)} writes in one call; the limit is {WRITES_MAX}.")
-        checked, outcomes = self._check(writes, alone=atomic or len(writes) == 1)
+        checked, outcomes = self._check(writes, atomic=atomic)
         if not checked:
             return Reply(outcomes, session.encode() if session else None)
         batch = Batch(tuple(write for _, write in checked), atomic)
@@ -190,7 +192,7 @@ class Node:
         return Reply(outcomes, self._tokens.after_write(session, committed))
 
     def _check(
-        self, writes: Sequence[Write], *, alone: bool
+        self, writes: Sequence[Write], *, atomic: bool
     ) -> tuple[list[tuple[int, Write]], list[Outcome]]:
         """The writes that may be tried, with their places, and the refusals of the others."""
         checked: list[tuple[int, Write]] = []
@@ -199,7 +201,8 @@ class Node:
             try:
                 checked.append((index, check_write(self._kinds, write)))
             except GroundswellError as error:
-                if alone:
+                if atomic:
+                    error.index = index if len(writes) > 1 else None
                     raise
                 outcomes[index] = Refused(error.code, error.detail)
         return checked, outcomes
@@ -376,7 +379,10 @@ class Node:
     async def metrics(self) -> bytes:
         """All metrics in Prometheus's text format."""
         now_s = time.monotonic()
-        self.telemetry.backlog.set((await self._store.head()).backlog)
+        with contextlib.suppress(StoreUnavailable):  # the other metrics tell most when it is away
+            head = await self._store.head()
+            self.telemetry.backlog.set(head.backlog)
+            self.telemetry.rollup_number.set(head.rollup)
         for replica, _ in self._replicas:
             at = replica.standing
             self.telemetry.replica_age.labels(replica.name).set(now_s - at.fresh_at_s)

@@ -116,9 +116,7 @@ class Reader:
     ) -> Served[Document | None]:
         """Objects, all in one state; the same errors as for counters."""
 
-        async def from_replica(
-            decision: Serve, chosen: Standing
-        ) -> Served[Document | None] | None:
+        async def from_replica(decision: Serve, chosen: Standing) -> Served[Document | None] | None:
             replica = self._replicas[decision.replica]
             held = await self._fills.documents(replica, ids)
             if held is None or not self._still(decision, chosen, held.standing, want, token):

@@ -113,7 +113,6 @@ class RollupWorker:
         if rolled is not None:
             self._telemetry.rollup_seconds.observe(time.perf_counter() - started_s)
             self._telemetry.rollup_events.observe(rolled.events)
-            self._telemetry.rollup_number.set(rolled.number)
             self._rolled()
         return rolled
 

@@ -118,7 +118,7 @@ class Session:
         return outcome.changed
 
     async def _one(self, write: Write) -> Outcome:
-        outcome = (await self._call(self._api.write((write,), tokens=self.token)))[0]
+        outcome = (await self._call(self._api.write((write,), atomic=True, tokens=self.token)))[0]
         if isinstance(outcome, Refused):
             raise by_code(outcome.code, outcome.detail, version=outcome.version)
         return outcome

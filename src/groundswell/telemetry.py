@@ -32,7 +32,7 @@ class Telemetry:
         self.backlog = gauge("backlog_events", "Events that wait for a rollup.")
         self.rollup_events = histogram("rollup_events", "Events folded by one rollup.", _SIZES)
         self.rollup_seconds = histogram("rollup_seconds", "Duration of a rollup.", _SECONDS)
-        self.rollup_number = gauge("rollup_number", "Newest rollup that this node knows.")
+        self.rollup_number = gauge("rollup_number", "Newest rollup of the store.")
         self.replica_age = gauge("replica_age_seconds", "How old a replica may be.", "replica")
         self.replica_rollup = gauge("replica_rollup_number", "Where a replica stands.", "replica")
         self.reads = counter("reads", "Reads answered.", "level", "served_by")

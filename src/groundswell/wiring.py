@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from groundswell import config
-from groundswell.client import AiohttpTransport, HttpApi
+from groundswell.client import TIMEOUT_S, AiohttpTransport, HttpApi
 from groundswell.config import Settings
 from groundswell.errors import BadSettings
 from groundswell.node import Node, Tuning
@@ -101,9 +101,14 @@ async def open(
 
 
 @contextlib.asynccontextmanager
-async def connect(url: str, *, key: str | None = None) -> AsyncIterator[Groundswell]:
-    """A node behind HTTP, with the same interface; `key` is the API key, where one is needed."""
-    transport = AiohttpTransport(url)
+async def connect(
+    url: str, *, key: str | None = None, timeout_s: float = TIMEOUT_S
+) -> AsyncIterator[Groundswell]:
+    """A node behind HTTP, with the same interface; `key` is the API key, where one is needed.
+
+    A call without an answer for `timeout_s` raises NodeUnreachable; allow more than a read's wait_ms.
+    """
+    transport = AiohttpTransport(url, timeout_s=timeout_s)
     try:
         yield Groundswell(HttpApi(transport, key))
     finally:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-import nodes
 import pytest
+
+import nodes
 
 
 @pytest.fixture(scope="session")

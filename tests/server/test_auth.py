@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import groundswell
 import nodes
-import pytest
 from groundswell.errors import Forbidden, Unauthenticated
 from groundswell.server.auth import Keys, Scope
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import aiohttp
 import msgspec
-import nodes
 import pytest
+
+import nodes
 
 pytestmark = pytest.mark.anyio
 

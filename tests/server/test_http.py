@@ -10,13 +10,14 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-import nodes
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import nodes
 from groundswell.model import Effect
 from groundswell.revision import Revision, SessionToken, Wrote
 from groundswell.store import Cursor
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 READ_FIELDS = {"consistency", "served_by", "age_ms", "waited_ms"}
 LEVELS = ["eventual", "read_your_writes", "monotonic", "causal", "linearizable"]

@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import nodes
 import pytest
+
+import nodes
 
 NAMES = {
     "groundswell_writes_total",

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import nodes
 import pytest
-from groundswell.server.routes import ENDPOINTS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+import nodes
+from groundswell.server.routes import ENDPOINTS
 
 PLACES = {"kind": "like", "target": "1", "source": "1", "id": "x"}
 METHODS = {"get", "put", "post", "delete"}
@@ -141,6 +142,7 @@ def check(document: dict[str, Any], method: str, path: str, answer: nodes.Answer
 
 ADD = {"op": "add", "kind": "like", "target": 9, "source": 9}
 PUT = {"type": "t", "data": {"a": [1, None, "x"]}}
+DELETE = {"op": "delete", "id": "w"}
 E = "/v1/edges/{kind}/{target}/{source}"
 CALLS: list[tuple[str, str, dict[str, str], str, Any, int]] = [
     # method, path, its parameters, query, body, status
@@ -187,7 +189,7 @@ CALLS: list[tuple[str, str, dict[str, str], str, Any, int]] = [
     ("POST", "/v1/writes", {}, "", {"writes": [ADD | {"kind": "nope"}], "atomic": True}, 404),
     ("POST", "/v1/writes", {}, "", {"writes": [{"op": "?"}]}, 400),
     ("POST", "/v1/writes", {}, "", {"writes": [ADD] * 10_001}, 413),
-    ("POST", "/v1/writes", {}, "", {"writes": [{"op": "delete", "id": "w", "if_version": 9}], "atomic": True}, 409),
+    ("POST", "/v1/writes", {}, "", {"writes": [DELETE | {"if_version": 9}], "atomic": True}, 409),
     ("PUT", "/v1/objects/{id}", {}, "", PUT, 200),
     ("PUT", "/v1/objects/{id}", {}, "", {"type": "t"}, 400),
     ("PUT", "/v1/objects/{id}", {}, "", PUT | {"if_version": 9}, 409),

@@ -53,7 +53,7 @@ class SqliteMachine(StoreMachine):
 
 
 SqliteMachine.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=40,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -74,6 +74,7 @@ def _write(path: str, first: int) -> None:
                 Put("x", "t", json(n=n)),
             )
             await store.rollup(4)
+            await store.rollup(1_000)
         await store.close()
 
     _wait()

@@ -99,8 +99,7 @@ async def _with_ids(write: Callable[[Id, Id], Awaitable[bool]], target: str, sou
             return await write(of, by)
         except BadRequest as error:
             refused = refused or error
-    assert refused is not None
-    raise refused
+    raise refused or BadRequest("There is no way to spell these ids.")
 
 
 def _spellings(text: str) -> tuple[Id, ...]:

@@ -26,7 +26,9 @@ app = typer.Typer(
 out = Console()
 err = Console(stderr=True)
 
-Url = Annotated[str, typer.Option("--url", help="Address of a running node.")]
+Url = Annotated[
+    str, typer.Option("--url", envvar="GROUNDSWELL_URL", help="Address of a running node.")
+]
 Key = Annotated[
     str | None,
     typer.Option("--key", envvar="GROUNDSWELL_KEY", help="API key, where the node needs one."),

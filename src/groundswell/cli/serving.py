@@ -126,9 +126,9 @@ def key(
     err.print("The key, shown only now:", highlight=False)
     out.print(made, highlight=False, soft_wrap=True)
     err.print("For groundswell.toml:", highlight=False)
-    listed = ", ".join(f'"{one}"' for one in scopes)
+    listed, quoted = json.dumps(scopes), json.dumps(name, ensure_ascii=False)
     out.print(
-        f'[[keys]]\nname = {json.dumps(name, ensure_ascii=False)}\nsha256 = "{digest}"\nscopes = [{listed}]',
+        f'[[keys]]\nname = {quoted}\nsha256 = "{digest}"\nscopes = {listed}',
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -64,6 +64,7 @@ def demo(
     ] = False,
 ) -> None:
     """Start a node with three replicas, let something go viral, and show what each level sees."""
+    report.check_installed()
     plan = run.Plan(
         actions=_actions(trace, since, until, only),
         messages=_messages(threads_file, seed),

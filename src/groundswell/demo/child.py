@@ -33,12 +33,15 @@ async def node(arguments: Sequence[str]) -> AsyncIterator[Child]:
         "-m",
         "groundswell",
         "serve",
+        "--config",
+        os.devnull,
         "--port",
         "0",
         *arguments,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "COLUMNS": "500"},
+        # Settings of the folder and of the environment are for other nodes.
+        env={name: os.environ[name] for name in os.environ if not name.startswith("GROUNDSWELL_")},
         start_new_session=True,  # Ctrl-C is for the demo, which then stops the node
     )
     try:

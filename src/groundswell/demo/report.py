@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -73,6 +74,14 @@ def standing(level: str, column: str, row: Row) -> str:
     if column not in FORBIDDEN[level]:
         return ""
     return "broken" if getattr(row, column) else "kept"
+
+
+def check_installed() -> None:
+    """Raise BadSettings, before anything is started, where the chart cannot be drawn."""
+    if importlib.util.find_spec("plotly") is None:
+        raise BadSettings(
+            "The report's chart needs plotly: pip install 'groundswell[demo]'. Nothing was started."
+        )
 
 
 def write(path: Path, outcome: Outcome) -> None:

@@ -73,7 +73,8 @@ class App:
             if page is None:
                 return plain(404, "not-found", "There is no such path; see /docs.")
             return page if scope["method"] in ("GET", "HEAD") else _not_allowed("GET, HEAD")
-        endpoint = methods.get(scope["method"])
+        method = scope["method"]
+        endpoint = methods.get("GET" if method == "HEAD" else method)  # the server drops the body
         if endpoint is None:
             return _not_allowed(", ".join(methods))
         request = Request(scope, receive, segments[fixed + 1 :])

@@ -43,7 +43,7 @@ def status_of(error: type[errors.GroundswellError]) -> int:
     return next(STATUS[cls] for cls in error.__mro__ if cls in STATUS)
 
 
-def problem(error: errors.GroundswellError, *, index: int | None = None) -> Response:
+def problem(error: errors.GroundswellError) -> Response:
     """The response that tells of an error."""
     status = status_of(type(error))
     headers: Headers = _HEADERS
@@ -58,7 +58,7 @@ def problem(error: errors.GroundswellError, *, index: int | None = None) -> Resp
             code=error.code,
             detail=error.detail,
             version=error.version if isinstance(error, errors.VersionConflict) else None,
-            index=index,
+            index=error.index,
             read=dict(error.read) if isinstance(error, errors.NotFound) and error.read else None,
         ),
         token=error.token,

@@ -90,7 +90,7 @@ async def delete_object(node: Node, request: Request) -> Response:
 
 
 async def _write_one(node: Node, request: Request, write: Write) -> Response:
-    reply = await node.write((write,), tokens=request.tokens)
+    reply = await node.write((write,), atomic=True, tokens=request.tokens)
     outcome = reply.answer[0]
     if isinstance(outcome, Refused):
         return _refused(outcome, reply.token)
@@ -101,8 +101,8 @@ async def _write_one(node: Node, request: Request, write: Write) -> Response:
 
 def _refused(outcome: Refused, token: str | None, index: int | None = None) -> Response:
     error = by_code(outcome.code, outcome.detail, version=outcome.version)
-    error.token = token
-    return problem(error, index=index)
+    error.token, error.index = token, index
+    return problem(error)
 
 
 async def post_writes(node: Node, request: Request) -> Response:
@@ -203,6 +203,7 @@ def _health(well: bool) -> Response:
 
 
 _READ: Final = ("bad-token", "unknown-kind", "too-large", "replica-late", "store-unavailable")
+_PRIMARY: Final = ("bad-token", "unknown-kind", "too-large", "store-unavailable")
 _WRITE: Final = ("bad-token", "unknown-kind", "overloaded", "store-unavailable", "too-large")
 
 ENDPOINTS: Final = (
@@ -228,17 +229,17 @@ ENDPOINTS: Final = (
     Endpoint(
         method="GET", path="/v1/edges/{kind}/{target}/{source}", handler=get_edge,
         scope=Scope.READ, summary="Read one edge", query=wire.ReadOptions, answer=wire.EdgeAnswer,
-        errors=(*_READ, "edge-not-found"),
+        errors=(*_PRIMARY, "edge-not-found"),
     ),
     Endpoint(
         method="GET", path="/v1/edges/{kind}/{target}", handler=get_edges, scope=Scope.READ,
         summary="List who did it to a target, newest first", query=wire.ListQuery,
-        answer=wire.EdgesAnswer, errors=_READ,
+        answer=wire.EdgesAnswer, errors=_PRIMARY,
     ),
     Endpoint(
         method="GET", path="/v1/edges/{kind}", handler=get_inverse, scope=Scope.READ,
         summary="List what a source did, newest first", query=wire.InverseQuery,
-        answer=wire.EdgesAnswer, errors=_READ,
+        answer=wire.EdgesAnswer, errors=_PRIMARY,
     ),
     Endpoint(
         method="POST", path="/v1/tallies/{kind}/{target}", handler=post_tally, scope=Scope.WRITE,

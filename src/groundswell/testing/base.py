@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import msgspec
@@ -154,6 +155,8 @@ async def follow(store: Store, after: int = 0, changes_max: int = ENOUGH) -> lis
         assert [r.number for r in feed.rollups] == [
             after + step for step in range(1, len(feed.rollups) + 1)
         ], "the feed left a rollup out"
+        for before, rollup in pairwise(found[-len(feed.rollups) - 1 :]):
+            assert rollup.revision.includes(before.revision), "a revision went back"
         after = feed.rollups[-1].number
 
 

@@ -64,8 +64,10 @@ class EdgeSuite(Suite):
         assert await store.rollup(10) is None
         await commit(store, Add("like", 1, 3))
         assert await outcome(store, Remove("like", 1, 2)) == NOTHING_DONE
+        both = await commit(store, Remove("like", 1, 2), Add("like", 1, 4), Remove("like", 1, 2))
+        assert both.effects == (Effect("like", 1, 1),)
         await check_settled(store, [("like", 1)])
-        assert await count(store, "like", 1) == Counter(1)
+        assert await count(store, "like", 1) == Counter(2)
 
     async def test_an_edge_can_be_removed_and_added_again(self, store: Store) -> None:
         for expected in (1, 0, 1):
