@@ -13,8 +13,6 @@ from groundswell import Level
 
 async def main() -> None:
     async with groundswell.open("memory://", replicas=3, replica_delay_ms=(200, 300, 400)) as gs:
-        await asyncio.sleep(0.5)  # until the late replicas have joined
-
         me = gs.session()
         await me.add("like", target=42, source=7)
 

@@ -27,7 +27,7 @@ class Follower:
 
     The age needs no wall clock: whoever asks the store at monotonic time t learns what was committed
     by then, and once the replica includes that, it was fresh at t. `delay_s` holds every answer of the
-    store back before it is applied, to imitate a replica that is far away.
+    store but the first back before it is applied, to imitate a replica that is far away.
     """
 
     def __init__(
