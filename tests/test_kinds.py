@@ -131,9 +131,7 @@ def test_a_text_id_may_be(value: str) -> None:
     assert check_id("text", value, "source") == value
 
 
-@pytest.mark.parametrize(
-    "value", ["", "\x00", "a\nb", "\x7f", "\u200b", "\u202e", "\ud800", "\ue000", "a\u2028"]
-)
+@pytest.mark.parametrize("value", ["", "\x00", "a\nb", "\x7f", "\x85", "\ud800"])
 def test_a_text_id_may_not_be(value: str) -> None:
     with pytest.raises(BadRequest):
         check_id("text", value, "source")
@@ -248,7 +246,7 @@ BAD_WRITES: list[tuple[Write, str]] = [
     (Tally("view", "a", 1, cast(str, 4)), "tally id must be a string"),
     (Put("", "t", EMPTY), "object id is empty"),
     (Put("a", "", EMPTY), "object type is empty"),
-    (Put("a\n", "t", EMPTY), "cannot be printed"),
+    (Put("a\n", "t", EMPTY), "control characters"),
     (Put(cast(str, 3), "t", EMPTY), "object id must be a string"),
     (Put("a", "t", raw("[1]")), "must be a JSON object"),
     (Put("a", "t", EMPTY, -1), "if_version"),
@@ -357,3 +355,8 @@ def test_the_limit_holds_for_the_canonical_form_too() -> None:
     numbers = raw('{"a":[' + ",".join(["1e5"] * 10) + "]}")
     with pytest.raises(TooLarge):
         canonical(numbers, len(bytes(numbers)), "data")
+
+
+@pytest.mark.parametrize("value", ["👩\u200d🚀", "a\u00a0b", "עברית", "a b/c?d#e%"])
+def test_a_text_id_may_be_any_other_text(value: str) -> None:
+    assert check_text(value, "id") == value

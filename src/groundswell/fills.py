@@ -26,6 +26,9 @@ class Fills:
 
     async def counters(self, replica: Replica, keys: Sequence[Key]) -> Held[Counter] | None:
         """All these counters at one standing; None where the replica cannot show them there."""
+        held = await replica.counters(keys)
+        if None not in held.rows:  # nearly always: spared what follows
+            return held
 
         async def fill(missing: list[Key]) -> None:
             epoch = replica.standing.epoch

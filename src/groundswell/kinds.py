@@ -30,6 +30,7 @@ IdType = Literal["int", "uuid", "text"]
 
 _KIND_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _INT: Final = re.compile(r"-?[1-9][0-9]{0,18}|0")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # surrogates are no UTF-8
 _UUID: Final = re.compile(
     r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 )
@@ -129,8 +130,8 @@ def check_text(value: str, what: str) -> str:
         raise BadRequest(f"The {what} is empty.")
     if len(value) > ID_CHARS_MAX:
         raise TooLarge(f"The {what} has {len(value)} characters; the limit is {ID_CHARS_MAX}.")
-    if "\x00" in value or not value.isprintable():
-        raise BadRequest(f"The {what} holds characters that cannot be printed: {value!r:.60}.")
+    if _CONTROL.search(value):
+        raise BadRequest(f"The {what} holds control characters: {value!r:.60}.")
     return value
 
 

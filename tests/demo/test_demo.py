@@ -33,7 +33,9 @@ COLUMNS = {
 }
 ANOMALIES = ("went_backwards", "missed_own_write", "reply_before_question", "stale_reads")
 
-needs_higgs = pytest.mark.skipif(not HIGGS.exists(), reason="the Higgs log is not in GROUNDSWELL_DATA")
+needs_higgs = pytest.mark.skipif(
+    not HIGGS.exists(), reason="the Higgs log is not in GROUNDSWELL_DATA"
+)
 needs_threads = pytest.mark.skipif(
     not THREADS.exists(), reason="the discussions are not in GROUNDSWELL_DATA"
 )

@@ -23,8 +23,8 @@ _HTML: Final = (
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
 )
 
-# An address is its fixed first segments and the number of parameters behind them.
-Address = tuple[tuple[bytes, ...], int]
+# The first two segments of a path, which are fixed, and how many there are.
+Address = tuple[bytes | int, ...]
 
 
 class App:
@@ -39,9 +39,7 @@ class App:
         self._keys = keys
         self._table: dict[Address, dict[str, Endpoint]] = {}
         for endpoint in ENDPOINTS:
-            segments = endpoint.path.split("/")[1:]
-            fixed = tuple(s.encode() for s in segments if not s.startswith("{"))
-            address = (fixed, len(segments) - len(fixed))
+            address = _address(endpoint.path.encode().split(b"/"))
             self._table.setdefault(address, {})[endpoint.method] = endpoint
         api = openapi.document(ENDPOINTS, version("groundswell"))
         self._pages = {
@@ -66,8 +64,7 @@ class App:
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response:
         segments = scope["raw_path"].split(b"/")
-        fixed = 2 if scope["raw_path"].startswith(b"/v1/") else 1
-        methods = self._table.get((tuple(segments[1 : fixed + 1]), len(segments) - fixed - 1))
+        methods = self._table.get(_address(segments))
         if methods is None:
             page = self._pages.get(scope["raw_path"])
             if page is None:
@@ -77,12 +74,16 @@ class App:
         endpoint = methods.get("GET" if method == "HEAD" else method)  # the server drops the body
         if endpoint is None:
             return _not_allowed(", ".join(methods))
-        request = Request(scope, receive, segments[fixed + 1 :])
-        if endpoint.scope is not None:
+        request = Request(scope, receive, segments[3:])
+        if self._keys and endpoint.scope is not None:
             self._keys.check(request.header(b"authorization"), endpoint.scope)
-        if endpoint.query is None and scope["query_string"] and fixed == 2:
+        if endpoint.query is None and scope["query_string"] and endpoint.scope is not None:
             raise BadRequest("This call takes no query parameters; nothing was changed.")
         return await endpoint.handler(self._node, request)
+
+
+def _address(segments: list[bytes]) -> Address:
+    return (*segments[1:3], len(segments))
 
 
 def _not_allowed(allowed: str) -> Response:

@@ -28,6 +28,9 @@ class Keys:
         """`keys` are pairs of a hash, as hex digits, and the scopes of that key."""
         self._keys = [(sha256.lower().encode(), frozenset(scopes)) for sha256, scopes in keys]
 
+    def __bool__(self) -> bool:
+        return bool(self._keys)
+
     def check(self, authorization: bytes | None, needed: Scope | None) -> None:
         """Raise Unauthenticated or Forbidden unless the header's key has the scope."""
         if needed is None or not self._keys:

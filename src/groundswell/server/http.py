@@ -30,6 +30,8 @@ Q = TypeVar("Q", bound=msgspec.Struct)
 class Request:
     """One request: its path parameters decoded, everything else on demand."""
 
+    __slots__ = ("_raw_params", "_receive", "_scope")
+
     def __init__(self, scope: Scope, receive: Receive, raw_params: list[bytes]) -> None:
         self._scope = scope
         self._receive = receive

@@ -6,7 +6,6 @@ the oracle of their tests. Nothing survives the process.
 
 from __future__ import annotations
 
-import copy
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -61,6 +60,12 @@ class _State:
         self.tallied: dict[Key, int] = {}
         self.effects: dict[Key, Effect] = {}  # of the batch in hand
         self.changed = False  # whether the batch in hand changed anything
+
+    def copy(self) -> _State:
+        other = _State()
+        other.edges, other.documents = dict(self.edges), dict(self.documents)
+        other.tallies, other.tallied = set(self.tallies), dict(self.tallied)
+        return other
 
 
 class MemoryStore:
@@ -129,7 +134,8 @@ class MemoryStore:
         ]
 
     def _batch(self, batch: Batch, xid: int) -> tuple[tuple[Outcome, ...], dict[Key, Effect], bool]:
-        saved = copy.deepcopy(self._state) if batch.atomic else None
+        # A single write is atomic anyway, and needs no copy of everything.
+        saved = self._state.copy() if batch.atomic and len(batch.writes) > 1 else None
         self._state.effects, self._state.changed = {}, False
         outcomes: list[Outcome] = []
         for index, write in enumerate(batch.writes):
