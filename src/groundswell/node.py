@@ -184,6 +184,7 @@ class Node:
         checked, outcomes = self._check(writes, atomic=atomic)
         if not checked:
             return Reply(outcomes, session.encode() if session else None)
+        await self._reader.check(session)
         batch = Batch(tuple(write for _, write in checked), atomic)
         committed = await self._committer.submit(batch)
         self._reader.heard(committed.seen)

@@ -83,6 +83,24 @@ class Reader:
         """The store stands at `revision`, or beyond: tokens may speak of what is in it."""
         self._known = revision
 
+    async def check(self, token: SessionToken | None) -> None:
+        """Raise BadToken where it speaks of what the store has never seen.
+
+        The store is asked only where nobody has told of a state that is new enough.
+        """
+        if (
+            token is None
+            or token.epoch != self._store.epoch
+            or not token.claims_beyond(self._known)
+        ):
+            return
+        self._known = (await self._store.head()).revision
+        if token.claims_beyond(self._known):
+            raise BadToken(
+                "The session token speaks of writes that this store has never seen; nothing was "
+                "changed. Start a new session."
+            )
+
     async def counters(
         self, keys: Sequence[Key], want: Want, token: SessionToken | None
     ) -> Served[Counter]:
@@ -139,7 +157,6 @@ class Reader:
         additive: bool,
     ) -> Served[T]:
         began_s = now_s = self._clock()
-        checked = False
         while True:
             moved = self._moved
             standings = [replica.standing for replica in self._replicas]
@@ -153,8 +170,8 @@ class Reader:
                 max_age_s=want.max_age_s,
             )
             if isinstance(decision, Serve):
-                if decision.overlay and token is not None and token.claims_beyond(self._known):
-                    await self._check(token)
+                if decision.overlay:
+                    await self.check(token)
                 served = await from_replica(decision, standings[decision.replica])
                 if served is not None:
                     return self._count(
@@ -163,9 +180,7 @@ class Reader:
                 # It can neither hold these rows nor fill them where it stands, or the own writes
                 # undo something that it does not show yet: another replica, or the same one later.
                 additive = additive and not decision.overlay
-            if not checked:
-                await self._check(token)
-                checked = True
+            await self.check(token)
             left_s = began_s + want.wait_s - self._clock()
             if decision is Elsewhere.PRIMARY or left_s <= 0:
                 break
@@ -208,16 +223,6 @@ class Reader:
             max_age_s=want.max_age_s,
         )
         return isinstance(decided, Serve)
-
-    async def _check(self, token: SessionToken | None) -> None:
-        """Refuse what a token speaks of and the store has never seen."""
-        if token is not None and token.epoch == self._store.epoch:
-            self._known = (await self._store.head()).revision
-            if token.claims_beyond(self._known):
-                raise BadToken(
-                    "The session token speaks of writes that this store has never seen; start a new "
-                    "session."
-                )
 
     def _served(
         self, rows: list[T], replica: Replica, standing: Standing, pending: Pending | None = None

@@ -118,6 +118,10 @@ def stored(path: Path) -> tuple[int, int]:
 
 
 def test_it_goes_on_serving_until_interrupted(tmp_path: Path) -> None:
+    # Settings of the folder are for other nodes: with these nobody could ask the demo's.
+    (tmp_path / "groundswell.toml").write_text(
+        f'[[keys]]\nname = "x"\nsha256 = "{"0" * 64}"\nscopes = ["read"]\n'
+    )
     trace = tmp_path / "small.csv"
     rows = [f"{second},like,7,{second},add" for second in range(1, 400)]
     trace.write_text("t,kind,target,source,op\n" + "\n".join(rows) + "\n")

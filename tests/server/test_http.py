@@ -232,6 +232,20 @@ def test_an_atomic_batch_is_all_or_nothing(node: nodes.Node, target: int) -> Non
     assert done.json == {"outcomes": [{"changed": True}]}
 
 
+def test_an_atomic_batch_names_the_write_that_is_no_write(node: nodes.Node, target: int) -> None:
+    good = {"op": "add", "kind": "like", "target": target, "source": 1}
+    writes = [good, good | {"source": "x"}]
+    answer = node.request("POST", "/v1/writes", {"writes": writes, "atomic": True})
+    assert nodes.problem(answer, 400, "bad-request")["index"] == 1
+    assert node.count("like", target) == 0
+
+
+def test_a_batch_of_one_has_an_outcome_like_any_other(node: nodes.Node) -> None:
+    bad = {"op": "add", "kind": "like", "target": 1, "source": "x"}
+    answer = node.request("POST", "/v1/writes", {"writes": [bad]})
+    assert [outcome["code"] for outcome in answer.json["outcomes"]] == ["bad-request"]
+
+
 def test_no_writes_are_no_error(node: nodes.Node) -> None:
     assert node.request("POST", "/v1/writes", {"writes": []}).json == {"outcomes": []}
 
@@ -345,6 +359,20 @@ def test_forged_own_writes_cannot_break_an_answer(node: nodes.Node) -> None:
     token = SessionToken(store=store_of(node), epoch=1, writes=(Wrote(2**60, 0, effects),))
     for path in ("/v1/counts/like/1", "/v1/counts/review/1?consistency=read_your_writes"):
         nodes.problem(node.request("GET", path, tokens=token.encode()), 400, "bad-token")
+
+
+def test_a_forged_own_write_is_not_shown(node: nodes.Node, target: int) -> None:
+    mine = (Wrote(2**60, 0, (Effect("like", target, 1_000_000),)),)
+    token = SessionToken(store=store_of(node), epoch=1, writes=mine).encode()
+    answer = node.request("GET", f"/v1/counts/like/{target}", tokens=token)
+    nodes.problem(answer, 400, "bad-token")
+
+
+def test_a_forged_token_stops_a_write(node: nodes.Node, target: int) -> None:
+    token = SessionToken(store=store_of(node), epoch=1, read=Revision.upto(2**62)).encode()
+    answer = node.request("PUT", f"/v1/edges/like/{target}/1", tokens=token)
+    nodes.problem(answer, 400, "bad-token")
+    assert node.count("like", target) == 0
 
 
 def test_a_token_of_another_epoch_goes_to_the_primary_and_is_replaced(node: nodes.Node) -> None:
@@ -554,6 +582,12 @@ def test_a_wrong_method_says_which_are_right(
     answer = node.request(method, path)
     nodes.problem(answer, 405, "method-not-allowed")
     assert answer.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/v1/counts/like/1", "/docs"])
+def test_head_is_get_without_the_body(node: nodes.Node, path: str) -> None:
+    answer = node.request("HEAD", path)
+    assert (answer.status, answer.body) == (200, b"")
 
 
 def test_a_target_that_is_no_path_is_not_found(node: nodes.Node) -> None:
