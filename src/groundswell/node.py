@@ -343,7 +343,7 @@ class Node:
         served = await self._reader.documents((id_,), want, session)
         token = self._tokens.after_read(want.level, session, served.revision)
         found = served.rows[0]
-        if found is None or found.data is None:
+        if found.data is None:
             read = msgspec.to_builtins(info(want, served))
             raise learnt(ObjectNotFound(f"There is no object {id_!r}.", read=read), token)
         return Reply(

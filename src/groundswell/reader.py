@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
 
@@ -23,8 +23,11 @@ from groundswell.telemetry import Telemetry
 
 PRIMARY: Final = "primary"
 
+K = TypeVar("K")
 T = TypeVar("T")
 Pending = dict[Key, tuple[int, int]]
+
+_NONE: Final[Pending] = {}
 
 
 class Want(msgspec.Struct, frozen=True):
@@ -44,7 +47,7 @@ class Served(msgspec.Struct, Generic[T], frozen=True):
     age_s: float  # everything acknowledged longer ago than this is in it; inf: not known
     waited_s: float
     revision: Revision  # the state it shows
-    pending: Pending = {}  # own writes to be added to it
+    pending: Pending = _NONE  # own writes to be added to it
 
 
 class Reader:
@@ -108,51 +111,35 @@ class Reader:
 
         Raises ReplicaLate, StoreUnavailable or BadToken.
         """
-
-        async def from_replica(decision: Serve, chosen: Standing) -> Served[Counter] | None:
-            replica = self._replicas[decision.replica]
-            held = await self._fills.counters(replica, keys)
-            if held is None or not self._still(decision, chosen, held.standing, want, token):
-                return None
-            standing, rows = held.standing, _all(held)
-            if not decision.overlay or token is None:
-                return self._served(rows, replica, standing)
-            pending = token.pending(standing.revision)
-            if _impossible(keys, rows, pending):
-                return None
-            return self._served(rows, replica, standing, pending)
-
-        async def from_primary() -> Served[Counter]:
-            await self._worker.cover()
-            read = await self._store.counters(keys)
-            return Served([row.counter for row in read.rows], PRIMARY, 0.0, 0.0, read.revision)
-
-        return await self._read(want, token, from_replica, from_primary, additive=True)
+        return await self._read(
+            keys, want, token, self._fills.counters, self._primary_counters, additive=True
+        )
 
     async def documents(
         self, ids: Sequence[str], want: Want, token: SessionToken | None
-    ) -> Served[Document | None]:
-        """Objects, all in one state; the same errors as for counters."""
+    ) -> Served[Document]:
+        """Objects, those that do not exist with `data` None; the same errors as for counters."""
+        return await self._read(
+            ids, want, token, self._fills.documents, self._primary_documents, additive=False
+        )
 
-        async def from_replica(decision: Serve, chosen: Standing) -> Served[Document | None] | None:
-            replica = self._replicas[decision.replica]
-            held = await self._fills.documents(replica, ids)
-            if held is None or not self._still(decision, chosen, held.standing, want, token):
-                return None
-            return self._served([*held.rows], replica, held.standing)
+    async def _primary_counters(self, keys: Sequence[Key]) -> tuple[list[Counter], Revision]:
+        await self._worker.cover()
+        read = await self._store.counters(keys)
+        return [row.counter for row in read.rows], read.revision
 
-        async def from_primary() -> Served[Document | None]:
-            read = await self._store.documents(ids)
-            return Served(list(read.rows), PRIMARY, 0.0, 0.0, read.revision)
-
-        return await self._read(want, token, from_replica, from_primary, additive=False)
+    async def _primary_documents(self, ids: Sequence[str]) -> tuple[list[Document], Revision]:
+        read = await self._store.documents(ids)
+        rows = zip(ids, read.rows, strict=True)
+        return [row or Document(id_, "", 0, 0, None) for id_, row in rows], read.revision
 
     async def _read(
         self,
+        keys: Sequence[K],
         want: Want,
         token: SessionToken | None,
-        from_replica: Callable[[Serve, Standing], Awaitable[Served[T] | None]],
-        from_primary: Callable[[], Awaitable[Served[T]]],
+        get: Callable[[Replica, Sequence[K]], Awaitable[Held[T] | None]],
+        primary: Callable[[Sequence[K]], Awaitable[tuple[list[T], Revision]]],
         *,
         additive: bool,
     ) -> Served[T]:
@@ -172,11 +159,17 @@ class Reader:
             if isinstance(decision, Serve):
                 if decision.overlay:
                     await self.check(token)
-                served = await from_replica(decision, standings[decision.replica])
-                if served is not None:
-                    return self._count(
-                        want, served, self._clock() - began_s, waited=now_s > began_s
-                    )
+                replica, chosen = self._replicas[decision.replica], standings[decision.replica]
+                held = await get(replica, keys)
+                if held is not None and self._still(decision, chosen, held.standing, want, token):
+                    rows = cast("list[T]", held.rows)  # none is missing
+                    pending = _pending(decision, held, token)
+                    if not pending or not _impossible(keys, rows, pending):
+                        at, waited_s = held.standing, self._waited(began_s, now_s)
+                        age_s = self._clock() - at.fresh_at_s
+                        return self._count(
+                            want, Served(rows, replica.name, age_s, waited_s, at.revision, pending)
+                        )
                 # It can neither hold these rows nor fill them where it stands, or the own writes
                 # undo something that it does not show yet: another replica, or the same one later.
                 additive = additive and not decision.overlay
@@ -188,16 +181,21 @@ class Reader:
                 async with asyncio.timeout(left_s):
                     await moved.wait()
             now_s = self._clock()
-        if want.level is not Level.LINEARIZABLE and not want.primary:
+        self._fall_back(want)
+        rows, revision = await primary(keys)
+        return self._count(want, Served(rows, PRIMARY, 0.0, self._waited(began_s, now_s), revision))
+
+    def _fall_back(self, want: Want) -> None:
+        """Go to the primary, or raise ReplicaLate."""
+        if want.level is Level.LINEARIZABLE:
+            return
+        if not want.primary:
             self._telemetry.late.labels(want.level).inc()
             raise ReplicaLate(
                 f"No replica could serve this read at {want.level} within {want.wait_s * 1000:.0f} ms. "
                 "Allow more wait_ms, or the fallback to the primary."
             )
-        if want.level is not Level.LINEARIZABLE:
-            self._telemetry.fallbacks.labels(want.level).inc()
-        served = await from_primary()
-        return self._count(want, served, self._clock() - began_s, waited=now_s > began_s)
+        self._telemetry.fallbacks.labels(want.level).inc()
 
     def _still(
         self,
@@ -224,25 +222,25 @@ class Reader:
         )
         return isinstance(decided, Serve)
 
-    def _served(
-        self, rows: list[T], replica: Replica, standing: Standing, pending: Pending | None = None
-    ) -> Served[T]:
-        age_s = self._clock() - standing.fresh_at_s
-        return Served(rows, replica.name, age_s, 0.0, standing.revision, pending or {})
+    def _waited(self, began_s: float, now_s: float) -> float:
+        """Seconds since the read began, if it waited at all."""
+        return self._clock() - began_s if now_s > began_s else 0.0
 
-    def _count(self, want: Want, served: Served[T], took_s: float, *, waited: bool) -> Served[T]:
+    def _count(self, want: Want, served: Served[T]) -> Served[T]:
         self._reads[want.level, served.served_by].inc()
-        if not waited:
-            return served
-        self._telemetry.waits.labels(want.level).inc()
-        return msgspec.structs.replace(served, waited_s=took_s)
+        if served.waited_s:
+            self._telemetry.waits.labels(want.level).inc()
+        return served
 
 
-def _all(held: Held[T]) -> list[T]:
-    return [row for row in held.rows if row is not None]
+def _pending(decision: Serve, held: Held[Any], token: SessionToken | None) -> Pending:
+    """The own writes to be added on top."""
+    if not decision.overlay or token is None:
+        return _NONE
+    return token.pending(held.standing.revision)
 
 
-def _impossible(keys: Sequence[Key], rows: Sequence[Counter], pending: Pending) -> bool:
+def _impossible(keys: Sequence[Any], rows: Sequence[Any], pending: Pending) -> bool:
     """Whether the own writes remove, or give another value to, edges that the state does not even show."""
     for key, row in zip(keys, rows, strict=True):
         count, sum_ = pending.get(key, (0, 0))

@@ -12,7 +12,7 @@ from groundswell.errors import BadRequest, GroundswellError
 from groundswell.node import Node
 from groundswell.server import openapi
 from groundswell.server.auth import Keys
-from groundswell.server.http import Receive, Request, Response, Scope, Send
+from groundswell.server.http import Receive, Request, Response, Scope, Send, decoded
 from groundswell.server.problems import plain, problem
 from groundswell.server.routes import ENDPOINTS, Endpoint
 
@@ -24,7 +24,7 @@ _HTML: Final = (
 )
 
 # The first two segments of a path, which are fixed, and how many there are.
-Address = tuple[bytes | int, ...]
+Address = tuple[str | int, ...]
 
 
 class App:
@@ -39,7 +39,7 @@ class App:
         self._keys = keys
         self._table: dict[Address, dict[str, Endpoint]] = {}
         for endpoint in ENDPOINTS:
-            address = _address(endpoint.path.encode().split(b"/"))
+            address = _address(endpoint.path.split("/"))
             self._table.setdefault(address, {})[endpoint.method] = endpoint
         api = openapi.document(ENDPOINTS, version("groundswell"))
         self._pages = {
@@ -63,7 +63,8 @@ class App:
         await response.send(send)
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response:
-        segments = scope["raw_path"].split(b"/")
+        path = scope["raw_path"].decode("latin-1")
+        segments = path.split("/")
         methods = self._table.get(_address(segments))
         if methods is None:
             page = self._pages.get(scope["raw_path"])
@@ -74,7 +75,10 @@ class App:
         endpoint = methods.get("GET" if method == "HEAD" else method)  # the server drops the body
         if endpoint is None:
             return _not_allowed(", ".join(methods))
-        request = Request(scope, receive, segments[3:])
+        params = segments[3:]
+        if "%" in path or not path.isascii():
+            params = decoded(params)
+        request = Request(scope, receive, params)
         if self._keys and endpoint.scope is not None:
             self._keys.check(request.header(b"authorization"), endpoint.scope)
         if endpoint.query is None and scope["query_string"] and endpoint.scope is not None:
@@ -82,7 +86,7 @@ class App:
         return await endpoint.handler(self._node, request)
 
 
-def _address(segments: list[bytes]) -> Address:
+def _address(segments: list[str]) -> Address:
     return (*segments[1:3], len(segments))
 
 

@@ -20,6 +20,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _SESSION: Final = SESSION_HEADER.lower().encode()
+Headers = tuple[tuple[bytes, bytes], ...]
+
 _JSON: Final = (b"content-type", b"application/json")
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -30,23 +32,13 @@ Q = TypeVar("Q", bound=msgspec.Struct)
 class Request:
     """One request: its path parameters decoded, everything else on demand."""
 
-    __slots__ = ("_raw_params", "_receive", "_scope")
+    __slots__ = ("_receive", "_scope", "params")
 
-    def __init__(self, scope: Scope, receive: Receive, raw_params: list[bytes]) -> None:
+    def __init__(self, scope: Scope, receive: Receive, params: list[str]) -> None:
         self._scope = scope
         self._receive = receive
-        self._raw_params = raw_params
-
-    @property
-    def params(self) -> list[str]:
-        """The path's parameters, percent-decoded one by one, so that an id may contain a slash."""
-        try:
-            return [
-                (unquote_to_bytes(raw) if b"%" in raw else raw).decode("utf-8")
-                for raw in self._raw_params
-            ]
-        except UnicodeDecodeError as error:
-            raise BadRequest("The path is not UTF-8.") from error
+        #: The path's parameters, decoded.
+        self.params = params
 
     def header(self, name: bytes) -> bytes | None:
         """A header, by its lower-case name."""
@@ -58,10 +50,11 @@ class Request:
     @property
     def tokens(self) -> str | None:
         """The session tokens, of one header or of several, separated by commas."""
-        found = [value for key, value in self._scope["headers"] if key == _SESSION]
-        if not found:
-            return None
-        return b",".join(found).decode("latin-1")
+        found = None
+        for key, value in self._scope["headers"]:
+            if key == _SESSION:
+                found = value if found is None else found + b"," + value
+        return None if found is None else found.decode("latin-1")
 
     def query(self, shape: type[Q], default: Q | None = None) -> Q:
         """The query string as a struct; `default` where there is none."""
@@ -102,6 +95,14 @@ class Request:
             parts.append(part)
             if not message.get("more_body"):
                 return b"".join(parts)
+
+
+def decoded(segments: list[str]) -> list[str]:
+    """Segments of a raw path, percent-decoded one by one, so that an id may contain a slash."""
+    try:
+        return [unquote_to_bytes(segment.encode("latin-1")).decode("utf-8") for segment in segments]
+    except UnicodeDecodeError as error:
+        raise BadRequest("The path is not UTF-8.") from error
 
 
 def _oversized(size: int) -> TooLarge:
@@ -150,13 +151,13 @@ class Response:
         token: str | None = None,
         status: int = 200,
         body: bytes | None = None,
-        headers: tuple[tuple[bytes, bytes], ...] = (_JSON,),
+        headers: Headers = (_JSON,),
     ) -> None:
         self.status = status
         self.body = _encode(answer) if body is None else body
-        self.headers = list(headers)
+        self.headers = headers
         if token is not None:
-            self.headers.append((_SESSION, token.encode("ascii")))
+            self.headers = (*headers, (_SESSION, token.encode("ascii")))
 
     async def send(self, send: Send) -> None:
         """Hand it to the server."""

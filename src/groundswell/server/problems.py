@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from groundswell import errors
-from groundswell.server.http import Response
+from groundswell.server.http import Headers, Response
 from groundswell.wire import Problem
 
 STATUS: Final[dict[type[errors.GroundswellError], int]] = {
@@ -32,8 +32,6 @@ TITLES: Final = {
     500: "Internal error",
     503: "Unavailable",
 }
-
-Headers = tuple[tuple[bytes, bytes], ...]
 
 _HEADERS: Final[Headers] = ((b"content-type", b"application/problem+json"),)
 

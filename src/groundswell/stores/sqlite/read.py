@@ -42,25 +42,31 @@ def head(connection: sqlite3.Connection, epoch: int) -> Head:
 
 def feed(connection: sqlite3.Connection, epoch: int, after: int, changes_max: int) -> Feed:
     """The rollups after number `after`."""
+    newest, head = _newest(connection)
+    if after >= newest.number:  # what followers hear most often: one statement is one state
+        return Feed(epoch, head, newest, (), behind=after > newest.number)
     with transaction(connection, write=False):
-        xid, latest, rolled_xid = connection.execute(
-            "SELECT xid, rollup, rolled_xid FROM head"
-        ).fetchone()
+        newest, head = _newest(connection)
+        listed = connection.execute(
+            "SELECT number, xid, changes FROM rollup WHERE number > ? ORDER BY number LIMIT ?",
+            (after, max(changes_max, 1)),
+        ).fetchall()
+        behind = not listed or listed[0][0] != after + 1
         found: list[Rollup] = []
-        behind = after > latest
-        if after < latest:
-            listed = connection.execute(
-                "SELECT number, xid, changes FROM rollup WHERE number > ? ORDER BY number LIMIT ?",
-                (after, max(changes_max, 1)),
-            ).fetchall()
-            behind = not listed or listed[0][0] != after + 1
-            for number, upto, changes in [] if behind else listed:
-                changes_max -= max(changes, 1)
-                if found and changes_max < 0:
-                    break
-                found.append(_rollup(connection, number, upto, changes))
-    newest = Rollup(latest, Revision.upto(rolled_xid))
-    return Feed(epoch, Revision.upto(xid), newest, tuple(found), behind)
+        for number, upto, changes in [] if behind else listed:
+            changes_max -= max(changes, 1)
+            if found and changes_max < 0:
+                break
+            found.append(_rollup(connection, number, upto, changes))
+    return Feed(epoch, head, newest, tuple(found), behind)
+
+
+def _newest(connection: sqlite3.Connection) -> tuple[Rollup, Revision]:
+    """The newest rollup, without its changes, and all that is committed."""
+    xid, number, rolled_xid = connection.execute(
+        "SELECT xid, rollup, rolled_xid FROM head"
+    ).fetchone()
+    return Rollup(number, Revision.upto(rolled_xid)), Revision.upto(xid)
 
 
 def _rollup(connection: sqlite3.Connection, number: int, upto: int, changes: int) -> Rollup:
