@@ -143,7 +143,7 @@ async def writes(bench: Bench) -> list[Figure]:
 
     async def single() -> float:
         async with bench.node() as node:
-            return await bench.wrk(node.url, 128, SINGLE_LIKES)
+            return await bench.wrk(node.url, 256, SINGLE_LIKES)
 
     async def bulk() -> float:
         async with bench.node() as node:
@@ -161,7 +161,7 @@ async def visibility(bench: Bench) -> list[Figure]:
     async def run() -> float:
         async with bench.node() as node, connect(node.url) as gs:
             seconds = max(bench.seconds, 6)
-            load = asyncio.create_task(bench.wrk(node.url, 128, SINGLE_LIKES, seconds))
+            load = asyncio.create_task(bench.wrk(node.url, 256, SINGLE_LIKES, seconds))
             await asyncio.sleep(0.5)
             took_ms: list[float] = []
             while len(took_ms) < PROBES and not load.done():
