@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: run test check lint types layers bench clean
+.PHONY: run test check lint types layers pure bench clean
 
 run: $(VENV)/run
 	$(BIN)/groundswell demo $(DEMO)
@@ -12,7 +12,7 @@ run: $(VENV)/run
 test: $(VENV)/dev
 	$(BIN)/python -m pytest $(TESTS)
 
-check: lint types layers test
+check: lint types layers pure test
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -23,6 +23,12 @@ types: $(VENV)/dev
 
 layers: $(VENV)/dev
 	$(BIN)/lint-imports
+
+# The pure layers have to be covered whole, by their own tests.
+PURE = errors model kinds revision consistency
+pure: $(VENV)/dev
+	$(BIN)/coverage run -m pytest -q $(PURE:%=tests/test_%.py)
+	$(BIN)/coverage report
 
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/speed.py

@@ -360,3 +360,9 @@ def test_the_limit_holds_for_the_canonical_form_too() -> None:
 @pytest.mark.parametrize("value", ["👩\u200d🚀", "a\u00a0b", "עברית", "a b/c?d#e%"])
 def test_a_text_id_may_be_any_other_text(value: str) -> None:
     assert check_text(value, "id") == value
+
+
+def test_data_that_is_no_json_text_is_refused_with_a_typed_error() -> None:
+    put = Put("id", "t", cast(msgspec.Raw, {"x": 1}))
+    with pytest.raises(BadRequest, match="Raw"):
+        check_write(Kinds(), put)
