@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import quote, urlencode
@@ -65,6 +66,11 @@ class AiohttpTransport:
             async with self._session.request(method, url, headers=headers, data=body) as response:
                 token = response.headers.get(wire.SESSION_HEADER)
                 return Answer(response.status, await response.read(), token)
+        except aiohttp.ClientConnectorError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise NodeUnreachable(
+                f"Cannot connect to {self._url}: {reason}. Nothing was sent. Is the node running?"
+            ) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             reason = str(error) or type(error).__name__
             raise NodeUnreachable(
