@@ -36,10 +36,13 @@ class Fills:
             if epoch == replica.standing.epoch == self._store.epoch:  # rollups are numbered in one
                 replica.fill_counters(missing, read)
 
-        return await self._held(replica, keys, replica.counters, fill)
+        return await self._filled(replica, keys, held, replica.counters, fill)
 
     async def documents(self, replica: Replica, ids: Sequence[str]) -> Held[Document] | None:
         """The same for objects."""
+        held = await replica.documents(ids)
+        if None not in held.rows:
+            return held
 
         async def fill(missing: list[str]) -> None:
             epoch = replica.standing.epoch
@@ -47,23 +50,24 @@ class Fills:
             if epoch == replica.standing.epoch == self._store.epoch:
                 replica.fill_documents(missing, read)
 
-        return await self._held(replica, ids, replica.documents, fill)
+        return await self._filled(replica, ids, held, replica.documents, fill)
 
-    async def _held(
+    async def _filled(
         self,
         replica: Replica,
         keys: Sequence[K],
+        held: Held[T],
         get: Callable[[Sequence[K]], Awaitable[Held[T]]],
         fill: Callable[[list[K]], Awaitable[None]],
     ) -> Held[T] | None:
-        held = await get(keys)
+        """What the replica holds after up to a few fills of what `held` lacks."""
         for _ in range(TRIES):
-            if None not in held.rows:
-                return held
             missing = [key for key, row in zip(keys, held.rows, strict=True) if row is None]
             await self._fill(replica.name, missing, fill)
             held = await get(keys)
-        return None if None in held.rows else held
+            if None not in held.rows:
+                return held
+        return None
 
     async def _fill(
         self, name: str, missing: list[K], fill: Callable[[list[K]], Awaitable[None]]
