@@ -63,7 +63,10 @@ class Rig:
         self.notified += 1
 
     async def submit(self, batch: Batch) -> asyncio.Task[Committed]:
-        task = asyncio.create_task(self.committer.submit(batch))
+        async def call() -> Committed:
+            return await self.committer.submit(batch)
+
+        task = asyncio.create_task(call())
         await settle()
         return task
 

@@ -27,6 +27,10 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "wait_ms": ("0", 0),
     "group_max": ("7", 7),
     "queue_max": ("8", 8),
+    "standby": ("postgresql://two/db", "postgresql://two/db"),
+    "queue": ("outbox", "outbox"),
+    "connections": ("13", 13),
+    "workers": ("2", 2),
     "events_max": ("9", 9),
     "rollup_pause_ms": ("0", 0),
     "poll_ms": ("11", 11),
@@ -80,13 +84,19 @@ def test_every_setting_has_an_environment_twin(
     given = {f"GROUNDSWELL_{field.name.upper()}": text}
     if field.name == "replica_delay_ms":
         given["GROUNDSWELL_REPLICAS"] = "3"
+    if field.name == "standby":
+        given["GROUNDSWELL_STORE"] = "postgresql://one/db"
     found = config.load(written(tmp_path, ""), given)
     assert getattr(found, field.name) == meant != getattr(Settings(), field.name)
 
 
 def test_a_file_sets_everything_that_the_environment_sets(tmp_path: Path) -> None:
     text = f"""
-        store = "memory://"
+        store = "postgresql://one/db"
+        standby = "postgresql://two/db"
+        queue = "outbox"
+        connections = 13
+        workers = 2
         host = "::1"
         port = 9000
         replicas = 3
@@ -108,6 +118,7 @@ def test_a_file_sets_everything_that_the_environment_sets(tmp_path: Path) -> Non
         scopes = ["read"]
     """
     environment = {f"GROUNDSWELL_{n.upper()}": text for n, (text, _) in ENVIRONMENT.items()}
+    environment["GROUNDSWELL_STORE"] = "postgresql://one/db"
     assert config.load(written(tmp_path, text), {}) == config.load(
         written(tmp_path, ""), environment
     )

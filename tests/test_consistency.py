@@ -33,9 +33,17 @@ def decide(
     turn: int = 0,
     additive: bool = False,
     max_age_s: float | None = None,
+    epoch: int = 1,
 ) -> Decision:
     return choose(
-        level, token, standings, turn=turn, now_s=NOW_S, additive=additive, max_age_s=max_age_s
+        level,
+        token,
+        standings,
+        epoch=epoch,
+        turn=turn,
+        now_s=NOW_S,
+        additive=additive,
+        max_age_s=max_age_s,
     )
 
 
@@ -46,13 +54,17 @@ def visible(revision: Revision) -> set[int]:
     return {xid for xid in range(UNIVERSE + 2) if revision.sees(xid)}
 
 
-def serves(level: Level, token: SessionToken | None, at: Standing, additive: bool) -> bool | None:
+def serves(
+    level: Level, token: SessionToken | None, at: Standing, additive: bool, epoch: int
+) -> bool | None:
     """Whether `at` may serve, and if so whether own writes have to be added."""
     shown = visible(at.revision)
-    if level is Level.EVENTUAL or token is None:
+    if level is Level.EVENTUAL:
         return False
-    if token.epoch != at.epoch:
+    if at.epoch != epoch or (token is not None and token.epoch != epoch):
         return None
+    if token is None:
+        return False
     has_read = visible(token.read) <= shown
     has_written = visible(token.wrote) | {w.xid for w in token.writes} <= shown
     can_add = additive and visible(token.wrote) <= shown
@@ -74,6 +86,7 @@ def specified(
     turn: int,
     additive: bool,
     max_age_s: float | None,
+    epoch: int,
 ) -> Decision:
     if level is Level.LINEARIZABLE or not standings:
         return PRIMARY
@@ -82,12 +95,11 @@ def specified(
     if max_age_s is not None:
         order = [i for i in order if NOW_S - max_age_s <= standings[i].fresh_at_s]
     for index in order:
-        overlay = serves(level, token, standings[index], additive)
+        overlay = serves(level, token, standings[index], additive, epoch)
         if overlay is not None:
             return Serve(index, overlay)
-    compared = token is not None and level is not Level.EVENTUAL
-    foreign = [i for i in order if token is not None and standings[i].epoch != token.epoch]
-    return PRIMARY if compared and foreign else WAIT
+    foreign = [i for i in order if {standings[i].epoch, token.epoch if token else epoch} != {epoch}]
+    return PRIMARY if foreign and level is not Level.EVENTUAL else WAIT
 
 
 revisions = st.builds(
@@ -120,9 +132,10 @@ standings_ = st.builds(
     st.integers(0, 9),
     st.booleans(),
     st.none() | st.sampled_from([0.0, 1.0, 2.5, math.inf]),
+    st.sampled_from([1, 1, 1, 2]),
 )
 @example(
-    Level.CAUSAL, session(epoch=2), [standing(NOTHING), standing(NOTHING, epoch=2)], 0, True, 1
+    Level.CAUSAL, session(epoch=2), [standing(NOTHING), standing(NOTHING, epoch=2)], 0, True, 1, 2
 )
 def test_the_choice_is_the_one_specified(
     level: Level,
@@ -131,9 +144,12 @@ def test_the_choice_is_the_one_specified(
     turn: int,
     additive: bool,
     max_age_s: float | None,
+    epoch: int,
 ) -> None:
-    chosen = decide(level, token, *standings, turn=turn, additive=additive, max_age_s=max_age_s)
-    assert chosen == specified(level, token, standings, turn, additive, max_age_s)
+    chosen = decide(
+        level, token, *standings, turn=turn, additive=additive, max_age_s=max_age_s, epoch=epoch
+    )
+    assert chosen == specified(level, token, standings, turn, additive, max_age_s, epoch)
 
 
 # --- each rule by itself
@@ -213,7 +229,18 @@ def test_without_replicas_there_is_only_the_primary(level: Level) -> None:
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_a_token_of_another_epoch_goes_to_the_primary(level: Level, epoch: int) -> None:
     others = standing(Revision.upto(9), epoch=2)
-    assert decide(level, session(epoch=epoch), others, others, additive=True) is PRIMARY
+    token = session(epoch=epoch)
+    assert decide(level, token, others, others, additive=True, epoch=2) is PRIMARY
+
+
+@pytest.mark.parametrize("level", SESSION_LEVELS)
+@pytest.mark.parametrize("token", [None, session(), session(epoch=2)])
+def test_a_replica_of_another_epoch_serves_eventual_alone(
+    level: Level, token: SessionToken | None
+) -> None:
+    """It may show what the new primary has lost, and a token must not vouch for that."""
+    assert decide(level, token, UP_TO_DATE, additive=True, epoch=2) is PRIMARY
+    assert decide(Level.EVENTUAL, token, UP_TO_DATE, epoch=2) == Serve(0, overlay=False)
 
 
 @pytest.mark.parametrize("level", SESSION_LEVELS)
@@ -223,7 +250,7 @@ def test_while_replicas_change_epoch_one_of_the_tokens_epoch_may_serve(
 ) -> None:
     old, new = standing(Revision.upto(9)), standing(Revision.upto(9), epoch=2)
     token = session(read=Revision.upto(8), epoch=2)
-    assert decide(level, token, old, new, turn=turn) == Serve(1, overlay=False)
+    assert decide(level, token, old, new, turn=turn, epoch=2) == Serve(1, overlay=False)
 
 
 @pytest.mark.parametrize("level", [Level.EVENTUAL, *SESSION_LEVELS])

@@ -42,11 +42,11 @@ def rollup(number: int, *changes: CountChange, documents: tuple[Document, ...] =
 
 
 def counters_at(rollup: int, *rows: CounterRow) -> Counters:
-    return Counters(rows, rollup, Revision.upto(10 * rollup))
+    return Counters(rows, 1, rollup, Revision.upto(10 * rollup))
 
 
 def documents_at(rollup: int, *rows: Document | None, xid: int | None = None) -> Documents:
-    return Documents(rows, rollup, Revision.upto(10 * rollup if xid is None else xid))
+    return Documents(rows, 1, rollup, Revision.upto(10 * rollup if xid is None else xid))
 
 
 def document(xid: int, version: int, data: str | None = "{}") -> Document:
@@ -311,11 +311,11 @@ class World:
     def read_counters(self, keys: list[Key]) -> Counters:
         absent = CounterRow(Counter(0), 0, 0)
         rows = tuple(self.counters[-1].get(key, absent) for key in keys)
-        return Counters(rows, self.rollups[-1].number, self.rollups[-1].revision)
+        return Counters(rows, 1, self.rollups[-1].number, self.rollups[-1].revision)
 
     def read_documents(self, ids: list[str]) -> Documents:
         rows = tuple(self.documents[-1].get(id_) for id_ in ids)
-        return Documents(rows, self.rollups[-1].number, Revision.upto(self.xid))
+        return Documents(rows, 1, self.rollups[-1].number, Revision.upto(self.xid))
 
 
 def check(world: World, replica: MemoryReplica, keys: list[Key], ids: list[str]) -> int:

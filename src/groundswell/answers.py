@@ -36,14 +36,18 @@ def info(want: Want, served: Served[Any]) -> ReadInfo:
     return ReadInfo(
         want.level,
         served.served_by,
-        milliseconds(served.age_s),
-        round(served.waited_s * 1000, 3),
+        age_ms(served.age_s),
+        _milliseconds(served.waited_s),
     )
 
 
-def milliseconds(age_s: float) -> float | None:
+def age_ms(age_s: float) -> float | None:
     """An age in milliseconds; None where it says nothing."""
-    return None if math.isinf(age_s) else round(age_s * 1000, 3)
+    return None if math.isinf(age_s) else _milliseconds(age_s)
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1e6) / 1e3  # three digits, at half the cost of asking `round` for them
 
 
 def learnt(error: GroundswellError, token: str | None) -> GroundswellError:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Final
 
 from groundswell.errors import Overloaded, StoreUnavailable
-from groundswell.store import Batch, Changed, Committed, Refused, Store
+from groundswell.store import Batch, Committed, Outcome, Refused, Store
 from groundswell.telemetry import Telemetry
+
+_LABELS: Final = ("changed", "unchanged", "refused")
 
 Waiting = tuple[Batch, "asyncio.Future[Committed]"]
 
@@ -38,15 +42,14 @@ class Committer:
         self._queued = 0  # writes in the queue
         self._arrived = asyncio.Event()
         self._closed = False
-        self._changed = telemetry.writes.labels("changed")
-        self._unchanged = telemetry.writes.labels("unchanged")
-        self._refused = telemetry.writes.labels("refused")
+        self._outcomes = {label: telemetry.writes.labels(label) for label in _LABELS}
 
-    async def submit(self, batch: Batch) -> Committed:
-        """Commit the batch with whatever else is waiting; returns once it is durable.
+    def submit(self, batch: Batch) -> asyncio.Future[Committed]:
+        """Commit the batch with whatever else is waiting; the future is done once it is durable.
 
-        Raises Overloaded (nothing was changed) or StoreUnavailable (it may have happened). A caller
-        that is cancelled while it waits leaves its batch in the queue.
+        Raises Overloaded, or StoreUnavailable once closed: nothing was changed. The future may hold a
+        StoreUnavailable: it may have happened. A caller that is cancelled while it waits leaves its batch
+        in the queue.
         """
         if self._closed:
             raise StoreUnavailable("This node is stopping; nothing was changed. Ask another one.")
@@ -60,7 +63,7 @@ class Committer:
         self._queue.append((batch, future))
         self._queued += size
         self._arrived.set()
-        return await future
+        return future
 
     async def run(self) -> None:
         """Commit until closed, then what is left."""
@@ -100,22 +103,24 @@ class Committer:
                 for one in group:
                     await self._commit([one])
         else:
-            self._telemetry.commit_seconds.observe(time.perf_counter() - started_s)
-            self._telemetry.commit_writes.observe(sum(len(batch.writes) for batch, _ in group))
+            self._measure(results, time.perf_counter() - started_s)
             for (_, future), result in zip(group, results, strict=True):
-                self._tell(future, result)
+                if not future.done():
+                    future.set_result(result)
             self._committed()
 
-    def _tell(self, future: asyncio.Future[Committed], result: Committed) -> None:
-        for outcome in result.outcomes:
-            if isinstance(outcome, Refused):
-                self._refused.inc()
-            elif isinstance(outcome, Changed) and not outcome.changed:
-                self._unchanged.inc()
-            else:
-                self._changed.inc()
-        if not future.done():
-            future.set_result(result)
+    def _measure(self, results: Sequence[Committed], seconds: float) -> None:
+        outcomes = Counter(chain.from_iterable(result.outcomes for result in results))
+        for outcome, times in outcomes.items():
+            self._outcomes[_label(outcome)].inc(times)
+        self._telemetry.commit_writes.observe(outcomes.total())
+        self._telemetry.commit_seconds.observe(seconds)
+
+
+def _label(outcome: Outcome) -> str:
+    if isinstance(outcome, Refused):
+        return "refused"
+    return "changed" if outcome.changed else "unchanged"
 
 
 def _fail(future: asyncio.Future[Committed], error: Exception) -> None:

@@ -17,6 +17,7 @@ from groundswell.errors import BadSettings
 from groundswell.kinds import BUILT_IN, Kind, Kinds
 
 PREFIX: Final = "GROUNDSWELL_"
+POSTGRESQL: Final = ("postgresql", "postgres")  # schemes of its URLs
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 # Of the environment, what is not a setting of the node: the client's key, and what tests use.
 _NO_SETTINGS: Final = (f"{PREFIX}TEST_", f"{PREFIX}DATA", f"{PREFIX}URL")
@@ -38,8 +39,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Everything that can be set. The comments are the reference's texts."""
 
     store: str = "sqlite:///groundswell.db"  # where the truth lives; memory:// forgets it at exit
+    standby: str = ""  # a streaming standby of a PostgreSQL store: feeds the replicas, shows lists
+    queue: Literal["auto", "pgq", "outbox"] = (
+        "auto"  # of a PostgreSQL store; auto: PgQ if it is there
+    )
+    connections: Annotated[int, msgspec.Meta(ge=2, le=1000)] = (
+        8  # to each PostgreSQL server, at most
+    )
     host: str = "127.0.0.1"  # address to listen on; any but loopback needs keys
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080  # 0: any free one
+    workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1  # processes on the one port, each a node
     replicas: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1  # copies of counts in this node
     replica_delay_ms: tuple[NotNegative, ...] = ()  # injected delay of each, for demonstrations
     replica_mib: Positive = 64  # memory of each replica
@@ -71,6 +80,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def check(self) -> None:
         """Raise BadSettings where single settings are right but do not go together."""
         self.declared()
+        if self.standby and split(self.store).scheme not in POSTGRESQL:
+            raise BadSettings("`standby` goes with a PostgreSQL store only.")
+        if self.workers > 1 and split(self.store).scheme == "memory":
+            raise BadSettings(
+                "Several workers cannot share memory://, which belongs to one process; name a file."
+            )
         if len(self.replica_delay_ms) > self.replicas:
             raise BadSettings(
                 f"replica_delay_ms names {len(self.replica_delay_ms)} delays for {self.replicas} "
@@ -182,7 +197,8 @@ def split(url: str) -> SplitResult:
 
 def redacted(url: str) -> str:
     """A store's URL without its password."""
-    return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1:***@", url)
+    url = re.sub(r"(//[^:/@]*):[^@/]*@", r"\1:***@", url)
+    return re.sub(r"(password=)[^&\s]*", r"\1***", url)
 
 
 def load_only(found: Mapping[str, Any]) -> Settings:

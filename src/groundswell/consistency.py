@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Final
 
 import msgspec
 
@@ -39,48 +38,45 @@ Decision = Serve | Elsewhere
 
 __all__ = ["Decision", "Elsewhere", "Level", "Serve", "Standing", "choose"]
 
-_SERVE: Final = tuple((Serve(i, False), Serve(i, True)) for i in range(64))
-
 
 def choose(
     level: Level,
     token: SessionToken | None,
     standings: Sequence[Standing],
     *,
+    epoch: int,
     turn: int,
     now_s: float,
     additive: bool,
     max_age_s: float | None = None,
 ) -> Decision:
-    """Who may serve a read at `level` for a session that carries `token`.
+    """Who may serve a read at `level` for a session that carries `token`, in the store's `epoch`.
 
     `additive` says that what is read is a count, so that own writes which a replica lacks can be added
     on top. Among the replicas that qualify, `turn` picks: the first from `turn % len(standings)` on.
     """
     if level is Level.LINEARIZABLE:
         return Elsewhere.PRIMARY
-    session = None if level is Level.EVENTUAL else token
+    session = None if token is None or level is Level.EVENTUAL else token
     total = len(standings)
-    otherwise = Elsewhere.WAIT if total else Elsewhere.PRIMARY
+    comparable = total > 0
     for step in range(total):
         index = (turn + step) % total
         at = standings[index]
         if max_age_s is not None and now_s - at.fresh_at_s > max_age_s:
             continue
+        if at.epoch != epoch and level is not Level.EVENTUAL:
+            comparable = False  # it shows what has been lost, until it begins anew
+            continue
         if session is None:
-            return serve(index, overlay=False)
+            return Serve(index, overlay=False)
         if session.epoch != at.epoch:
-            otherwise = Elsewhere.PRIMARY  # nothing can be compared, however long one waits
+            comparable = False  # not ever, however long one waits
             continue
         if level is not Level.READ_YOUR_WRITES and not at.revision.includes(session.read):
             continue
         if level is Level.MONOTONIC or session.sees_writes(at.revision):
-            return serve(index, overlay=False)
+            return Serve(index, overlay=False)
         if additive and session.overlays(at.revision):
-            return serve(index, overlay=True)
-    return otherwise
-
-
-def serve(replica: int, *, overlay: bool) -> Serve:
-    """The decision for `replica`, from a table where it is small: reads are many."""
-    return _SERVE[replica][overlay] if replica < len(_SERVE) else Serve(replica, overlay)
+            return Serve(index, overlay=True)
+    return Elsewhere.WAIT if comparable else Elsewhere.PRIMARY

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from groundswell.model import Counter, Document, Key
 from groundswell.replica import Held, Replica
-from groundswell.store import Store
+from groundswell.store import Source
 
 TRIES: Final = 3  # a fill is overtaken when a rollup lands while it is read
 
@@ -20,8 +20,8 @@ R = TypeVar("R")
 class Fills:
     """Reads of a replica that fill what is missing (single flight)."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, source: Source) -> None:
+        self._source = source
         self._running: dict[tuple[str, Any], asyncio.Task[None]] = {}
 
     async def counters(self, replica: Replica, keys: Sequence[Key]) -> Held[Counter] | None:
@@ -31,9 +31,8 @@ class Fills:
             return held
 
         async def fill(missing: list[Key]) -> None:
-            epoch = replica.standing.epoch
-            read = await self._store.counters(missing)
-            if epoch == replica.standing.epoch == self._store.epoch:  # rollups are numbered in one
+            read = await self._source.counters(missing)
+            if read.epoch == replica.standing.epoch:  # rollups are numbered in one
                 replica.fill_counters(missing, read)
 
         return await self._filled(replica, keys, held, replica.counters, fill)
@@ -45,9 +44,8 @@ class Fills:
             return held
 
         async def fill(missing: list[str]) -> None:
-            epoch = replica.standing.epoch
-            read = await self._store.documents(missing)
-            if epoch == replica.standing.epoch == self._store.epoch:
+            read = await self._source.documents(missing)
+            if read.epoch == replica.standing.epoch:
                 replica.fill_documents(missing, read)
 
         return await self._filled(replica, ids, held, replica.documents, fill)

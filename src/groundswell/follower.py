@@ -14,7 +14,7 @@ from typing import Final
 from groundswell.errors import StoreUnavailable
 from groundswell.replica import Replica
 from groundswell.revision import Revision
-from groundswell.store import Feed, Store
+from groundswell.store import Feed, Source
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Follower:
 
     def __init__(
         self,
-        store: Store,
+        source: Source,
         replica: Replica,
         *,
         poll_s: float,
@@ -41,7 +41,7 @@ class Follower:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
-        self._store = store
+        self._source = source
         self._replica = replica
         self._poll_s = poll_s
         self._delay_s = delay_s
@@ -78,7 +78,7 @@ class Follower:
     async def step(self) -> bool:
         """Ask the feed once; whether there was nothing more to ask for."""
         asked_s = self._clock()
-        feed = await self._store.feed(self._fetched, CHANGES_MAX)
+        feed = await self._source.feed(self._fetched, CHANGES_MAX)
         first = self._fetched < 0
         begin_anew = feed.behind or first
         self._fetched = feed.latest.number if begin_anew else self._fetched + len(feed.rollups)
@@ -97,7 +97,8 @@ class Follower:
         else:
             for rollup in feed.rollups:
                 self._replica.apply(rollup)
-        self._certify(asked_s, feed.head)
+        if feed.head is not None:
+            self._certify(asked_s, feed.head)
         self._moved()  # without a rollup too: it may be fresher, or of another epoch
 
     def _certify(self, asked_s: float, head: Revision) -> None:

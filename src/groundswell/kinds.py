@@ -29,7 +29,6 @@ from groundswell.model import (
 IdType = Literal["int", "uuid", "text"]
 
 _KIND_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
-_INT: Final = re.compile(r"-?[1-9][0-9]{0,18}|0")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # surrogates are no UTF-8
 _UUID: Final = re.compile(
     r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
@@ -144,9 +143,14 @@ def _shown(value: object) -> str:
 
 def parse_id(wanted: IdType, text: str, what: str) -> Id:
     """The id that a path segment or a command-line argument spells."""
-    if wanted == "int" and _INT.fullmatch(text):
-        return check_id(wanted, int(text), what)
-    return check_id(wanted, text, what)
+    if wanted != "int":
+        return check_id(wanted, text, what)
+    try:
+        number = int(text)
+    except ValueError:
+        number = None
+    # One id, one spelling: "007" and "+7" are not 7.
+    return check_id(wanted, number if str(number) == text else text, what)
 
 
 def check_write(kinds: Kinds, write: Write) -> Write:
@@ -155,7 +159,9 @@ def check_write(kinds: Kinds, write: Write) -> Write:
         case Add():
             return _check_add(kinds[write.kind], write)
         case Remove():
-            kind = _with_edges(kinds[write.kind])
+            kind = kinds[write.kind]
+            if not kind.unique:
+                raise _no_edges(kind)
             source = check_id(kind.source, write.source, "source")
             target = check_id(kind.target, write.target, "target")
             if source is write.source and target is write.target:
@@ -178,7 +184,8 @@ def check_write(kinds: Kinds, write: Write) -> Write:
 
 
 def _check_add(kind: Kind, write: Add) -> Add:
-    _with_edges(kind)
+    if not kind.unique:
+        raise _no_edges(kind)
     source = check_id(kind.source, write.source, "source")
     target = check_id(kind.target, write.target, "target")
     if kind.value is None:
@@ -206,10 +213,8 @@ def _check_tally(kind: Kind, write: Tally) -> Tally:
     return Tally(write.kind, check_id(kind.target, write.target, "target"), write.by, write.id)
 
 
-def _with_edges(kind: Kind) -> Kind:
-    if not kind.unique:
-        raise BadRequest(f"Kind {kind.name} stores no edges: use a tally.")
-    return kind
+def _no_edges(kind: Kind) -> BadRequest:
+    return BadRequest(f"Kind {kind.name} stores no edges: use a tally.")
 
 
 def _check_version(version: int | None) -> None:

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from groundswell.answers import edge_item, info, item, learnt, milliseconds, overlaid, window
+from groundswell.answers import age_ms, edge_item, info, item, learnt, overlaid, window
 from groundswell.api import Reply
 from groundswell.committer import Committer
 from groundswell.consistency import Level
@@ -30,7 +30,7 @@ from groundswell.model import INT_MAX, KEYS_MAX, WRITES_MAX, Id, Key, Write
 from groundswell.reader import PRIMARY, Reader, Want
 from groundswell.replica import Replica
 from groundswell.rollup import RollupWorker
-from groundswell.store import Batch, Changed, Outcome, Refused, Store
+from groundswell.store import Batch, Outcome, Refused, Source, Store
 from groundswell.telemetry import Telemetry
 from groundswell.tokens import Tokens
 from groundswell.wire import (
@@ -48,7 +48,10 @@ from groundswell.wire import (
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 WAIT_MS_MAX: Final = 60_000
+STANDBY: Final = "standby"
 
 _STRICTNESS: Final = {level: rank for rank, level in enumerate(Level)}
 
@@ -73,11 +76,19 @@ class Node:
         kinds: Kinds,
         replicas: Sequence[tuple[Replica, float]],
         tuning: Tuning | None = None,
+        *,
+        standby: Source | None = None,
     ) -> None:
-        """`replicas` come with the seconds by which each is held back."""
+        """`replicas` come with the seconds by which each is held back.
+
+        They are fed from `standby` where there is one, which also shows lists and single edges to those
+        who read at `eventual`.
+        """
         tuning = tuning or Tuning()
         self._store = store
-        self._kinds = kinds
+        self._standby = standby
+        #: The declared kinds.
+        self.kinds = kinds
         self._tuning = tuning
         self._replicas = replicas
         self._began_s = time.monotonic()
@@ -88,14 +99,18 @@ class Node:
             events_max=tuning.events_max,
             pause_s=tuning.rollup_pause_ms / 1000,
             poll_s=tuning.poll_ms / 1000,
-            rolled=self._rolled,
+            rolled=self.rolled,
         )
         self._reader = Reader(
-            store, [replica for replica, _ in replicas], self._worker, self.telemetry
+            store,
+            [replica for replica, _ in replicas],
+            self._worker,
+            self.telemetry,
+            source=standby,
         )
         self._followers = [
             Follower(
-                store,
+                standby or store,
                 replica,
                 poll_s=tuning.poll_ms / 1000,
                 delay_s=delay_s,
@@ -139,6 +154,8 @@ class Node:
         for task in self._tasks[1:]:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._standby is not None:
+            await self._standby.close()
         await self._store.close()
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
@@ -152,14 +169,10 @@ class Node:
                 "%s failed; this node has to be restarted", task.get_name(), exc_info=error
             )
 
-    def _rolled(self) -> None:
+    def rolled(self) -> None:
+        """There may be a new rollup, made here or elsewhere: let the replicas have it at once."""
         for follower in self._followers:
             follower.notify()
-
-    @property
-    def kinds(self) -> Kinds:
-        """The declared kinds."""
-        return self._kinds
 
     def is_alive(self) -> bool:
         """Whether all parts of the node work."""
@@ -181,39 +194,39 @@ class Node:
         session = self._tokens.decode(tokens)
         if len(writes) > WRITES_MAX:
             raise TooLarge(f"{len(writes)} writes in one call; the limit is {WRITES_MAX}.")
-        checked, outcomes = self._check(writes, atomic=atomic)
+        checked, refused = self._check(writes, atomic=atomic)
         if not checked:
-            return Reply(outcomes, session.encode() if session else None)
+            return Reply([*refused.values()], session.encode() if session else None)
         await self._reader.check(session)
-        batch = Batch(tuple(write for _, write in checked), atomic)
-        committed = await self._committer.submit(batch)
+        committed = await self._committer.submit(Batch(tuple(checked), atomic))
         self._reader.heard(committed.seen)
-        for (index, _), outcome in zip(checked, committed.outcomes, strict=True):
-            outcomes[index] = outcome
+        outcomes = list(committed.outcomes)
+        for index, refusal in refused.items():
+            outcomes.insert(index, refusal)
         return Reply(outcomes, self._tokens.after_write(session, committed))
 
     def _check(
         self, writes: Sequence[Write], *, atomic: bool
-    ) -> tuple[list[tuple[int, Write]], list[Outcome]]:
-        """The writes that may be tried, with their places, and the refusals of the others."""
-        checked: list[tuple[int, Write]] = []
-        outcomes: list[Outcome] = [Changed(False)] * len(writes)
+    ) -> tuple[list[Write], dict[int, Refused]]:
+        """The writes that may be tried, and the refusals of the others by their places, ascending."""
+        checked: list[Write] = []
+        refused: dict[int, Refused] = {}
         for index, write in enumerate(writes):
             try:
-                checked.append((index, check_write(self._kinds, write)))
+                checked.append(check_write(self.kinds, write))
             except GroundswellError as error:
                 if atomic:
                     error.index = index if len(writes) > 1 else None
                     raise
-                outcomes[index] = Refused(error.code, error.detail)
-        return checked, outcomes
+                refused[index] = Refused(error.code, error.detail)
+        return checked, refused
 
     # --- counts ---------------------------------------------------------------------------------
 
     async def count(  # noqa: D102
         self, kind: str, target: Id, options: ReadOptions, tokens: str | None = None
     ) -> Reply[CountAnswer]:
-        declared = self._kinds[kind]
+        declared = self.kinds[kind]
         key = (kind, check_id(declared.target, target, "target"))
         want = self._want(declared.consistency, options)
         session = self._tokens.decode(tokens)
@@ -234,8 +247,8 @@ class Node:
             raise BadRequest("No keys were given.")
         if len(keys) > KEYS_MAX:
             raise TooLarge(f"{len(keys)} keys in one read; the limit is {KEYS_MAX}.")
-        checked = [self._kinds.key(kind, target) for kind, target in keys]
-        declared = {kind: self._kinds[kind] for kind, _ in keys}
+        checked = [self.kinds.key(kind, target) for kind, target in keys]
+        declared = {kind: self.kinds[kind] for kind, _ in keys}
         strictest = max((k.consistency for k in declared.values()), key=_STRICTNESS.__getitem__)
         want = self._want(strictest, options)
         session = self._tokens.decode(tokens)
@@ -277,11 +290,12 @@ class Node:
         source = check_id(declared.source, source, "source")
         want = self._want(declared.consistency, options)
         session = self._tokens.decode(tokens)
-        edge, revision = await self._store.edge(kind, target, source)
+        (edge, revision), read = await self._asked(want, lambda at: at.edge(kind, target, source))
         token = self._tokens.after_read(want.level, session, revision)
         if edge is None:
-            read = msgspec.to_builtins(self._from_primary(want))
-            error = EdgeNotFound(f"There is no {kind} of {target} by {source}.", read=read)
+            error = EdgeNotFound(
+                f"There is no {kind} of {target} by {source}.", read=msgspec.to_builtins(read)
+            )
             raise learnt(error, token)
         answer = EdgeAnswer(
             kind=kind,
@@ -290,7 +304,7 @@ class Node:
             created_ms=edge.created_ms,
             value=edge.value,
             data=edge.data,
-            read=self._from_primary(want),
+            read=read,
         )
         return Reply(answer, token)
 
@@ -308,31 +322,40 @@ class Node:
         session = self._tokens.decode(tokens)
         if target is not None and source is None:
             end = check_id(declared.target, target, "target")
-            page = await self._store.edges(kind, end, window(query, declared.source))
+            part = window(query, declared.source)
+            page, read = await self._asked(want, lambda at: at.edges(kind, end, part))
         elif source is not None and target is None:
             if not declared.inverse:
                 raise BadRequest(f"Kind {kind} is not declared with inverse = true.")
             end = check_id(declared.source, source, "source")
-            page = await self._store.inverse(kind, end, window(query, declared.target))
+            part = window(query, declared.target)
+            page, read = await self._asked(want, lambda at: at.inverse(kind, end, part))
         else:
             raise BadRequest("Name the target or the source of the list, and not both.")
         answer = EdgesAnswer(
             [edge_item(edge) for edge in page.edges],
             None if page.next is None else page.next.encode(),
             None if page.prev is None else page.prev.encode(),
-            self._from_primary(want),
+            read,
         )
         return Reply(answer, self._tokens.after_read(want.level, session, page.revision))
 
     def _with_edges(self, kind: str) -> Kind:
-        declared = self._kinds[kind]
+        declared = self.kinds[kind]
         if not declared.unique:
             raise BadRequest(f"Kind {kind} stores no edges, only their count.")
         return declared
 
-    def _from_primary(self, want: Want) -> ReadInfo:
+    async def _asked(self, want: Want, ask: Callable[[Source], Awaitable[T]]) -> tuple[T, ReadInfo]:
+        """What the standby says, where the level allows that, or else the primary."""
+        if self._standby is not None and want.level is Level.EVENTUAL:
+            with contextlib.suppress(StoreUnavailable):
+                found = await ask(self._standby)
+                self.telemetry.reads.labels(want.level, STANDBY).inc()
+                return found, ReadInfo(want.level, STANDBY, None, 0.0)
+        found = await ask(self._store)
         self.telemetry.reads.labels(want.level, PRIMARY).inc()
-        return ReadInfo(want.level, PRIMARY, 0.0, 0.0)
+        return found, ReadInfo(want.level, PRIMARY, 0.0, 0.0)
 
     async def object(  # noqa: D102
         self, id_: str, options: ReadOptions, tokens: str | None = None
@@ -358,7 +381,7 @@ class Node:
         now_s = time.monotonic()
         return StatusAnswer(
             version=version("groundswell"),
-            store=f"{type(self._store).__name__} {self._store.identity}",
+            store=f"{self._store.label}, {self._store.identity}",
             epoch=head.epoch,
             revision=str(head.revision),
             rollup=head.rollup,
@@ -368,12 +391,12 @@ class Node:
                     replica.name,
                     replica.standing.rollup,
                     str(replica.standing.revision),
-                    milliseconds(now_s - replica.standing.fresh_at_s),
+                    age_ms(now_s - replica.standing.fresh_at_s),
                     delay_s * 1000,
                 )
                 for replica, delay_s in self._replicas
             ],
-            kinds=[msgspec.to_builtins(kind) for kind in self._kinds],
+            kinds=[msgspec.to_builtins(kind) for kind in self.kinds],
             uptime_s=round(time.monotonic() - self._began_s, 3),
         )
 

@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Generic, TypeVar, cast
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -18,7 +18,7 @@ from groundswell.model import Counter, Document, Key
 from groundswell.replica import Held, Replica
 from groundswell.revision import NOTHING, Revision, SessionToken
 from groundswell.rollup import RollupWorker
-from groundswell.store import Store
+from groundswell.store import Source, Store
 from groundswell.telemetry import Telemetry
 
 PRIMARY: Final = "primary"
@@ -60,14 +60,16 @@ class Reader:
         worker: RollupWorker,
         telemetry: Telemetry,
         *,
+        source: Source | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`source` is where replicas are filled from, if not from the store itself."""
         self._clock = clock
         self._store = store
         self._replicas = replicas
         self._worker = worker
         self._telemetry = telemetry
-        self._fills = Fills(store)
+        self._fills = Fills(source or store)
         self._turns = itertools.count()
         self._moved = asyncio.Event()
         self._known = NOTHING  # the newest state of the store that this reader has heard of
@@ -104,22 +106,22 @@ class Reader:
                 "changed. Start a new session."
             )
 
-    async def counters(
+    def counters(
         self, keys: Sequence[Key], want: Want, token: SessionToken | None
-    ) -> Served[Counter]:
+    ) -> Coroutine[Any, Any, Served[Counter]]:
         """Counters, all in one state, own writes on top where `pending` says so.
 
         Raises ReplicaLate, StoreUnavailable or BadToken.
         """
-        return await self._read(
+        return self._read(
             keys, want, token, self._fills.counters, self._primary_counters, additive=True
         )
 
-    async def documents(
+    def documents(
         self, ids: Sequence[str], want: Want, token: SessionToken | None
-    ) -> Served[Document]:
+    ) -> Coroutine[Any, Any, Served[Document]]:
         """Objects, those that do not exist with `data` None; the same errors as for counters."""
-        return await self._read(
+        return self._read(
             ids, want, token, self._fills.documents, self._primary_documents, additive=False
         )
 
@@ -151,6 +153,7 @@ class Reader:
                 want.level,
                 token,
                 standings,
+                epoch=self._store.epoch,
                 turn=next(self._turns),
                 now_s=now_s,
                 additive=additive,
@@ -162,7 +165,7 @@ class Reader:
                 replica, chosen = self._replicas[decision.replica], standings[decision.replica]
                 held = await get(replica, keys)
                 if held is not None and self._still(decision, chosen, held.standing, want, token):
-                    rows = cast("list[T]", held.rows)  # none is missing
+                    rows: list[Any] = held.rows  # none is missing
                     pending = _pending(decision, held, token)
                     if not pending or not _impossible(keys, rows, pending):
                         at, waited_s = held.standing, self._waited(began_s, now_s)
@@ -215,6 +218,7 @@ class Reader:
             want.level,
             token,
             (standing,),
+            epoch=self._store.epoch,
             turn=0,
             now_s=self._clock(),
             additive=decision.overlay,

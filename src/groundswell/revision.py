@@ -7,11 +7,11 @@ them all but those listed in `xip`. A store with one writer uses the degenerate 
 
 from __future__ import annotations
 
-import base64
 import binascii
 from typing import Annotated, Self
 
 import msgspec
+from msgspec.structs import replace
 
 from groundswell.errors import BadToken
 from groundswell.model import Effect, Key
@@ -37,6 +37,8 @@ class Revision(msgspec.Struct, frozen=True, array_like=True):
     @classmethod
     def of(cls, xmax: int, xip: tuple[int, ...] = ()) -> Self:
         """All ids below `xmax` but those in `xip` (in any order)."""
+        if not xip:
+            return cls(xmax, xmax)
         running = sorted({xid for xid in xip if 0 <= xid < xmax})
         while running and running[-1] == xmax - 1:
             xmax -= 1
@@ -112,7 +114,7 @@ class SessionToken(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         """This token after reading a state at `revision`."""
         if self.read.includes(revision):
             return self
-        return self._with(read=self.read.merge(revision))
+        return replace(self, read=self.read.merge(revision))
 
     def after(self, write: Wrote) -> SessionToken:
         """This token after the acknowledged `write`.
@@ -120,16 +122,18 @@ class SessionToken(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         Of many writes, those that the session has read back are no longer listed one by one.
         """
         if len(self.writes) < WRITES_LISTED:
-            return self._with(writes=(*self.writes, write))
+            return replace(self, writes=(*self.writes, write))
         unread = tuple(w for w in self.writes if not self.read.sees(w.xid))
-        return self._with(wrote=self.wrote.merge(self.read), writes=(*unread, write))
+        return replace(self, wrote=self.wrote.merge(self.read), writes=(*unread, write))
 
     def found(self, revision: Revision) -> SessionToken:
         """This token after a write that changed nothing: somebody, perhaps this session, did it before.
 
         Its effect is within `revision`, which therefore counts as written and as read.
         """
-        return self._with(read=self.read.merge(revision), wrote=self.wrote.merge(revision))
+        if self.read.includes(revision) and self.wrote.includes(revision):
+            return self
+        return replace(self, read=self.read.merge(revision), wrote=self.wrote.merge(revision))
 
     def merge(self, other: SessionToken) -> SessionToken:
         """A token that covers both; of two epochs the newer one wins, since the older proves nothing."""
@@ -143,7 +147,8 @@ class SessionToken(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         for w in self.writes:
             if w.effects is not None or (w.xid, w.slot) not in both:
                 both[w.xid, w.slot] = w
-        return self._with(
+        return replace(
+            self,
             read=self.read.merge(other.read),
             wrote=self.wrote.merge(other.wrote),
             writes=tuple(both[key] for key in sorted(both)),
@@ -183,18 +188,19 @@ class SessionToken(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         text = _encode(self)
         if len(text) <= TOKEN_CHARS_MAX:
             return text
-        bare = self._with(writes=tuple(Wrote(w.xid, w.slot, None) for w in self.writes))
+        bare = replace(self, writes=tuple(Wrote(w.xid, w.slot, None) for w in self.writes))
         text = _encode(bare)
         if len(text) <= TOKEN_CHARS_MAX:
             return text
         last = max((w.xid for w in self.writes), default=-1)
-        folded = self._with(wrote=self.wrote.merge(Revision.upto(last)), writes=())
+        folded = replace(self, wrote=self.wrote.merge(Revision.upto(last)), writes=())
         text = _encode(folded)
         if len(text) <= TOKEN_CHARS_MAX:
             return text
         # Only lists of running transactions are left to drop: ask for all of them.
         return _encode(
-            folded._with(
+            replace(
+                folded,
                 read=Revision(self.read.xmax, self.read.xmax),
                 wrote=Revision(folded.wrote.xmax, folded.wrote.xmax),
             )
@@ -208,7 +214,8 @@ class SessionToken(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
                 f"The session token has {len(text)} characters; the limit is {TOKEN_CHARS_MAX}."
             )
         try:
-            raw = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
+            padded = text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4)
+            raw = binascii.a2b_base64(padded, strict_mode=True)
             if raw[:1] != _VERSION:
                 raise BadToken("The session token is of another version; start a new session.")
             token = _DECODER.decode(raw[1:])
@@ -218,21 +225,6 @@ class SessionToken(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
             raise BadToken("The session token holds an impossible revision; start a new session.")
         return token
 
-    def _with(
-        self,
-        *,
-        read: Revision | None = None,
-        wrote: Revision | None = None,
-        writes: tuple[Wrote, ...] | None = None,
-    ) -> SessionToken:
-        return SessionToken(
-            store=self.store,
-            epoch=self.epoch,
-            read=self.read if read is None else read,
-            wrote=self.wrote if wrote is None else wrote,
-            writes=self.writes if writes is None else writes,
-        )
-
 
 _VERSION = b"\x01"
 _ENCODER = msgspec.msgpack.Encoder()
@@ -240,4 +232,5 @@ _DECODER = msgspec.msgpack.Decoder(SessionToken)
 
 
 def _encode(token: SessionToken) -> str:
-    return base64.urlsafe_b64encode(_VERSION + _ENCODER.encode(token)).rstrip(b"=").decode("ascii")
+    padded = binascii.b2a_base64(_VERSION + _ENCODER.encode(token), newline=False).decode("ascii")
+    return padded.rstrip("=").replace("+", "-").replace("/", "_")

@@ -101,7 +101,8 @@ class Feed(msgspec.Struct, frozen=True):
     """An answer of the change feed."""
 
     epoch: int
-    head: Revision  # all that was committed when the store was asked
+    # All that was committed when the store was asked, or a state that shows the same; None: not known.
+    head: Revision | None
     latest: Rollup  # the newest rollup, without its changes: where a replica can begin anew
     rollups: tuple[Rollup, ...]  # directly after the one asked for, ascending, none left out
     behind: bool = False  # what follows the one asked for is no longer kept, or it never was
@@ -119,6 +120,7 @@ class Counters(msgspec.Struct, frozen=True):
     """Counters in one state: that of the newest rollup."""
 
     rows: tuple[CounterRow, ...]  # as asked, in order
+    epoch: int
     rollup: int
     revision: Revision
 
@@ -127,6 +129,7 @@ class Documents(msgspec.Struct, frozen=True):
     """Objects in one state: all that is committed."""
 
     rows: tuple[Document | None, ...]  # as asked, in order; None: there never was one
+    epoch: int
     rollup: int  # the newest rollup then
     revision: Revision
 
@@ -199,11 +202,49 @@ def page(found: Sequence[Edge], window: Window, revision: Revision, *, inverse: 
     )
 
 
-class Store(Protocol):
+class Source(Protocol):
+    """What a store can be asked, and a standby of it too, which may show an older state."""
+
+    async def feed(self, after: int, changes_max: int) -> Feed:
+        """The rollups after number `after`, as many as hold up to `changes_max` changes (at least one).
+
+        A rollup without changes is counted as one, so that every answer is bounded.
+        `behind` where they are no longer all kept, or `after` is beyond the newest.
+        """
+
+    async def counters(self, keys: Sequence[Key]) -> Counters:
+        """These counters as of the newest rollup, all in one state; zero where there is none."""
+
+    async def documents(self, ids: Sequence[str]) -> Documents:
+        """These objects as they are now, all in one state; deleted ones with `data` None."""
+
+    async def edge(self, kind: str, target: Id, source: Id) -> tuple[Edge | None, Revision]:
+        """One edge as it is now, and the state it was read in."""
+
+    async def edges(self, kind: str, target: Id, window: Window) -> Page:
+        """Who did `kind` to `target`, newest first."""
+
+    async def inverse(self, kind: str, source: Id, window: Window) -> Page:
+        """What `source` did, newest first; for kinds declared with `inverse`."""
+
+    async def close(self) -> None:
+        """Finish what runs and let go of the store; calling it twice does nothing."""
+
+
+class Store(Source, Protocol):
     """A store that has been opened; one object may be used by many tasks at once."""
 
-    identity: str  # the same for the life of the store, different for every store
-    epoch: int  # its timeline; changes only when acknowledged history may have been lost
+    @property
+    def label(self) -> str:
+        """What it is, for people."""
+
+    @property
+    def identity(self) -> str:
+        """The same for the life of the store, different for every store."""
+
+    @property
+    def epoch(self) -> int:
+        """Its timeline; changes, upwards, only when acknowledged history may have been lost."""
 
     async def commit(self, batches: Sequence[Batch]) -> list[Committed]:
         """Apply the batches in order as one durable transaction; all of it or none of it.
@@ -228,33 +269,8 @@ class Store(Protocol):
     async def head(self) -> Head:
         """Where the store stands now; the revision includes every commit acknowledged before."""
 
-    async def feed(self, after: int, changes_max: int) -> Feed:
-        """The rollups after number `after`, as many as hold up to `changes_max` changes (at least one).
-
-        A rollup without changes is counted as one, so that every answer is bounded.
-        `behind` where they are no longer all kept, or `after` is beyond the newest.
-        """
-
-    async def counters(self, keys: Sequence[Key]) -> Counters:
-        """These counters as of the newest rollup, all in one state; zero where there is none."""
-
-    async def documents(self, ids: Sequence[str]) -> Documents:
-        """These objects as they are now, all in one state; deleted ones with `data` None."""
-
-    async def edge(self, kind: str, target: Id, source: Id) -> tuple[Edge | None, Revision]:
-        """One edge as it is now, and the state it was read in."""
-
-    async def edges(self, kind: str, target: Id, window: Window) -> Page:
-        """Who did `kind` to `target`, newest first."""
-
-    async def inverse(self, kind: str, source: Id, window: Window) -> Page:
-        """What `source` did, newest first; for kinds declared with `inverse`."""
-
     async def recount(self, kind: str, target: Id) -> Counter:
         """The truth behind a counter, counted from the edges as they are now: slow, for checks.
 
         Of a kind without edges, whose tallies are kept nowhere else, the counter and what is queued.
         """
-
-    async def close(self) -> None:
-        """Finish what runs and let go of the store; calling it twice does nothing."""

@@ -15,13 +15,14 @@ from groundswell.replicas.memory import MemoryReplica
 from groundswell.server.app import App
 from groundswell.server.auth import Keys
 from groundswell.session import Groundswell
-from groundswell.store import Store
-from groundswell.stores import sqlite
+from groundswell.store import Source, Store
+from groundswell.stores import postgres, sqlite
 from groundswell.stores.memory import MemoryStore
+from groundswell.stores.postgres import PostgresStandby, PostgresStore
 
 
 async def open_store(settings: Settings) -> Store:
-    """The store that the settings name, migrated and open."""
+    """The store that the settings name, open; SQLite's migrated, for it is ours alone."""
     kinds = settings.declared()
     match config.split(settings.store).scheme:
         case "sqlite":
@@ -30,25 +31,43 @@ async def open_store(settings: Settings) -> Store:
             )
         case "memory":
             return MemoryStore(kinds, rollups_kept=settings.rollups_kept)
+        case "postgresql" | "postgres":
+            return await PostgresStore.open(
+                settings.store,
+                kinds,
+                connections=settings.connections,
+                rollups_kept=settings.rollups_kept,
+            )
         case scheme:
             raise _unknown(scheme, settings.store)
 
 
-def migrate(settings: Settings) -> tuple[int, int]:
+async def open_standby(settings: Settings, store: Store) -> Source | None:
+    """The standby of the open store, if the settings name one."""
+    if not settings.standby or not isinstance(store, PostgresStore):
+        return None
+    return await PostgresStandby.open(
+        settings.standby, settings.declared(), store, connections=settings.connections
+    )
+
+
+async def migrate(settings: Settings) -> tuple[int, int]:
     """Bring the store's schema to this version; its version (before, after)."""
     match config.split(settings.store).scheme:
         case "sqlite":
             return sqlite.migrate(config.sqlite_path(settings.store))
         case "memory":
             return 0, 0
+        case "postgresql" | "postgres":
+            return await postgres.migrate(settings.store, settings.declared(), queue=settings.queue)
         case scheme:
             raise _unknown(scheme, settings.store)
 
 
 def _unknown(scheme: str, url: str) -> BadSettings:
     return BadSettings(
-        f"{config.redacted(url)}: no store is called {scheme!r}; there are sqlite:///file.db and "
-        "memory://."
+        f"{config.redacted(url)}: no store is called {scheme!r}; there are sqlite:///file.db, "
+        "postgresql://user@host/database and memory://."
     )
 
 
@@ -56,6 +75,11 @@ def _unknown(scheme: str, url: str) -> BadSettings:
 async def node(settings: Settings) -> AsyncIterator[Node]:
     """A node at work; stopped at the end, with everything it accepted done."""
     store = await open_store(settings)
+    try:
+        standby = await open_standby(settings, store)
+    except BaseException:
+        await store.close()
+        raise
     replicas = [
         (MemoryReplica(_name(index), bytes_max=settings.replica_mib * 2**20), delay_s)
         for index, delay_s in enumerate(settings.delays_s())
@@ -68,7 +92,9 @@ async def node(settings: Settings) -> AsyncIterator[Node]:
         poll_ms=settings.poll_ms,
         wait_ms=settings.wait_ms,
     )
-    made = Node(store, settings.declared(), replicas, tuning)
+    made = Node(store, settings.declared(), replicas, tuning, standby=standby)
+    if isinstance(store, PostgresStore):
+        store.listen(made.rolled)
     try:
         await made.start()
         yield made

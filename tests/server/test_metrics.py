@@ -141,7 +141,7 @@ def test_status_has_the_shape_that_is_documented(watched: nodes.Node) -> None:
         *("version", "store", "epoch", "revision", "rollup", "backlog", "replicas", "kinds"),
         "uptime_s",
     }
-    assert re.fullmatch(r"SqliteStore [0-9a-f]{16}", status["store"])
+    assert re.fullmatch(r"SQLite, [0-9a-f]{16}", status["store"])
     assert re.fullmatch(r"\d+:\d+:", status["revision"])
     assert (status["epoch"], status["backlog"]) == (1, 0)
     assert status["uptime_s"] > 0

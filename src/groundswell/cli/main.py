@@ -38,7 +38,11 @@ File = Annotated[
     typer.Option("--config", help="Settings file (default: groundswell.toml, if there is one)."),
 ]
 StoreUrl = Annotated[
-    str | None, typer.Option("--store", help="sqlite:///file.db, or memory:// to forget at exit.")
+    str | None,
+    typer.Option(
+        "--store",
+        help="sqlite:///file.db, postgresql://user@host/database, or memory:// to forget at exit.",
+    ),
 ]
 
 

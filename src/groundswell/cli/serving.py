@@ -8,18 +8,17 @@ import json
 import logging
 import secrets
 import signal
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from rich.logging import RichHandler
 from rich.table import Table
 
 from groundswell import config, wiring
+from groundswell.cli import workers as workers_
 from groundswell.cli.main import File, Key, StoreUrl, Url, app, err, execute, out
 from groundswell.config import Settings
 from groundswell.errors import BadSettings
-
-PARENT_POLL_S: Final = 0.5
 
 
 @app.command()
@@ -31,6 +30,12 @@ def serve(
     replica_delay_ms: Annotated[
         str | None, typer.Option(help="Injected delay of each replica: 0,150,600.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes on the one port, each a node of its own.")
+    ] = None,
+    standby: Annotated[
+        str | None, typer.Option(help="A streaming standby of the PostgreSQL store.")
+    ] = None,
     file: File = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
 ) -> None:
@@ -39,11 +44,24 @@ def serve(
         "store": store,
         "host": host,
         "port": port,
+        "workers": workers,
+        "standby": standby,
         "replicas": replicas,
         "replica_delay_ms": _delays(replica_delay_ms),
         "log_level": log_level,
     }
     settings = config.load(file, flags=flags)
+    _log(settings)
+    if settings.workers == 1:
+        execute(_serve_alone(settings))
+    else:
+        with workers_.reserved(settings.host, settings.port) as reserved:
+            _announce(settings, reserved)
+            workers_.run(settings, reserved, _work)
+    out.print("Stopped; everything that was accepted is stored.", highlight=False)
+
+
+def _log(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(),
         format="%(name)s: %(message)s"
@@ -51,38 +69,55 @@ def serve(
         else "%(levelname)s %(name)s: %(message)s",
         handlers=[RichHandler(console=err, show_path=False)] if err.is_terminal else None,
     )
-    execute(_serve(settings))
 
 
 def _delays(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
-async def _serve(settings: Settings) -> None:
-    from groundswell.server.run import free_port
-    from groundswell.server.run import serve as serve_app
+async def _serve_alone(settings: Settings) -> None:
+    from groundswell.server.run import free_port, serve
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     port = free_port(settings.host, settings.port)
     async with wiring.node(settings) as node:
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        out.print(
-            f"Groundswell listens on http://{host}:{port}, store "
-            f"{config.redacted(settings.store)}, {settings.replicas} replica(s).",
-            highlight=False,
-            soft_wrap=True,
-        )
-        await serve_app(wiring.app(node, settings), settings.host, port, stop)
-    out.print("Stopped; everything that was accepted is stored.", highlight=False)
+        _announce(settings, port)
+        await serve(wiring.app(node, settings), settings.host, port, stop)
+
+
+async def _work(settings: Settings, port: int, stop: asyncio.Event) -> None:
+    """One of several workers, in a process of its own."""
+    from groundswell.server.run import serve
+
+    _log(settings)
+    async with wiring.node(settings) as node:
+        await serve(wiring.app(node, settings), settings.host, port, stop)
+
+
+def _announce(settings: Settings, port: int) -> None:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    workers = f", {settings.workers} workers" if settings.workers > 1 else ""
+    out.print(
+        f"Groundswell listens on http://{host}:{port}, store {config.redacted(settings.store)}, "
+        f"{settings.replicas} replica(s){workers}.",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @app.command()
-def migrate(store: StoreUrl = None, file: File = None) -> None:
-    """Create the store's tables, or bring them to this version."""
-    settings = config.load(file, flags={"store": store})
-    before, after = wiring.migrate(settings)
+def migrate(
+    store: StoreUrl = None,
+    queue: Annotated[
+        str | None, typer.Option(help="Of a new PostgreSQL store: auto, pgq or outbox.")
+    ] = None,
+    file: File = None,
+) -> None:
+    """Create the store's tables, or bring them to this version and to the declared kinds."""
+    settings = config.load(file, flags={"store": store, "queue": queue})
+    before, after = execute(wiring.migrate(settings))
     url = config.redacted(settings.store)
     done = f"was at version {before}, now at" if before != after else "is at"
     out.print(f"{url} {done} version {after}.", highlight=False, soft_wrap=True)

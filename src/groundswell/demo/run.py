@@ -12,13 +12,14 @@ from typing import Final
 
 import msgspec
 
+from groundswell.config import load_only
 from groundswell.demo import child, writers
 from groundswell.demo.readers import SESSIONS, Reader, Tally
 from groundswell.demo.trace import Action, Message
 from groundswell.demo.truth import Truth
 from groundswell.model import KEYS_MAX, Level
 from groundswell.session import Count, Groundswell
-from groundswell.wiring import connect
+from groundswell.wiring import connect, migrate
 
 REPLICA_DELAYS_MS: Final = (0, 150, 600)
 SETTLE_S: Final = 30.0  # for the replicas to catch up after the spike
@@ -90,6 +91,7 @@ async def running_node(store: str | None) -> AsyncIterator[str]:
     """A node for the demonstration, on a store that is thrown away unless one is named."""
     with tempfile.TemporaryDirectory(prefix="groundswell-") as folder:
         url = store or "sqlite:///" + str(Path(folder) / "demo.db")
+        await migrate(load_only({"store": url}))
         delays = ",".join(map(str, REPLICA_DELAYS_MS))
         arguments = ["--store", url, "--replicas", str(len(REPLICA_DELAYS_MS))]
         async with child.node([*arguments, "--replica-delay-ms", delays]) as running:

@@ -40,11 +40,14 @@ class _Rows(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def get(self, key: K) -> V | None:
-        row = self._rows.get(key)
-        if row is not None:
-            self._used.add(key)
-        return row
+    def get(self, keys: Sequence[K]) -> list[V | None]:
+        found = []
+        for key in keys:
+            row = self._rows.get(key)
+            if row is not None:
+                self._used.add(key)
+            found.append(row)
+        return found
 
     def __contains__(self, key: K) -> bool:
         return key in self._rows
@@ -106,12 +109,10 @@ class MemoryReplica:
         self.standing = msgspec.structs.replace(self.standing, fresh_at_s=fresh_at_s)
 
     async def counters(self, keys: Sequence[Key]) -> Held[Counter]:  # noqa: D102
-        get = self._counters.get
-        return Held(self.standing, [get(key) for key in keys])
+        return Held(self.standing, self._counters.get(keys))
 
     async def documents(self, ids: Sequence[str]) -> Held[Document]:  # noqa: D102
-        get = self._documents.get
-        return Held(self.standing, [get(id_) for id_ in ids])
+        return Held(self.standing, self._documents.get(ids))
 
     def fill_counters(self, keys: Sequence[Key], read: Counters) -> None:  # noqa: D102
         here = self.standing.rollup

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable
 from importlib.metadata import version
 from typing import Final
-
-import msgspec
 
 from groundswell.errors import BadRequest, GroundswellError
 from groundswell.node import Node
 from groundswell.server import openapi
 from groundswell.server.auth import Keys
-from groundswell.server.http import Receive, Request, Response, Scope, Send, decoded
+from groundswell.server.http import Receive, Request, Response, Scope, Send, answered, decoded
 from groundswell.server.problems import plain, problem
 from groundswell.server.routes import ENDPOINTS, Endpoint
 
@@ -43,8 +42,8 @@ class App:
             self._table.setdefault(address, {})[endpoint.method] = endpoint
         api = openapi.document(ENDPOINTS, version("groundswell"))
         self._pages = {
-            b"/openapi.json": Response(body=msgspec.json.encode(api)),
-            b"/docs": Response(body=openapi.page(api), headers=_HTML),
+            b"/openapi.json": answered(api),
+            b"/docs": Response(openapi.page(api), headers=_HTML),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,15 +61,12 @@ class App:
             self._node.telemetry.http.labels(str(response.status)).inc()
         await response.send(send)
 
-    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+    def _respond(self, scope: Scope, receive: Receive) -> Awaitable[Response]:
         path = scope["raw_path"].decode("latin-1")
         segments = path.split("/")
         methods = self._table.get(_address(segments))
         if methods is None:
-            page = self._pages.get(scope["raw_path"])
-            if page is None:
-                return plain(404, "not-found", "There is no such path; see /docs.")
-            return page if scope["method"] in ("GET", "HEAD") else _not_allowed("GET, HEAD")
+            return self._page(scope)
         method = scope["method"]
         endpoint = methods.get("GET" if method == "HEAD" else method)  # the server drops the body
         if endpoint is None:
@@ -78,18 +74,24 @@ class App:
         params = segments[3:]
         if "%" in path or not path.isascii():
             params = decoded(params)
-        request = Request(scope, receive, params)
+        request = Request(scope, receive, dict(scope["headers"]), params)
         if self._keys and endpoint.scope is not None:
-            self._keys.check(request.header(b"authorization"), endpoint.scope)
+            self._keys.check(request.headers.get(b"authorization"), endpoint.scope)
         if endpoint.query is None and scope["query_string"] and endpoint.scope is not None:
             raise BadRequest("This call takes no query parameters; nothing was changed.")
-        return await endpoint.handler(self._node, request)
+        return endpoint.handler(self._node, request)
+
+    async def _page(self, scope: Scope) -> Response:
+        page = self._pages.get(scope["raw_path"])
+        if page is None:
+            return plain(404, "not-found", "There is no such path; see /docs.")
+        return page if scope["method"] in ("GET", "HEAD") else await _not_allowed("GET, HEAD")
 
 
 def _address(segments: list[str]) -> Address:
     return (*segments[1:3], len(segments))
 
 
-def _not_allowed(allowed: str) -> Response:
+async def _not_allowed(allowed: str) -> Response:
     detail = f"This path takes {allowed}."
     return plain(405, "method-not-allowed", detail, (b"allow", allowed.encode()))

@@ -29,36 +29,25 @@ T = TypeVar("T")
 Q = TypeVar("Q", bound=msgspec.Struct)
 
 
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One request: its path parameters decoded, everything else on demand."""
 
-    __slots__ = ("_receive", "_scope", "params")
-
-    def __init__(self, scope: Scope, receive: Receive, params: list[str]) -> None:
-        self._scope = scope
-        self._receive = receive
-        #: The path's parameters, decoded.
-        self.params = params
-
-    def header(self, name: bytes) -> bytes | None:
-        """A header, by its lower-case name."""
-        for key, value in self._scope["headers"]:
-            if key == name:
-                return bytes(value)
-        return None
+    scope: Scope
+    receive: Receive
+    headers: dict[bytes, bytes]  # by lower-case name; of one that is repeated, the last
+    params: list[str]  # of the path, decoded
 
     @property
     def tokens(self) -> str | None:
         """The session tokens, of one header or of several, separated by commas."""
-        found = None
-        for key, value in self._scope["headers"]:
-            if key == _SESSION:
-                found = value if found is None else found + b"," + value
-        return None if found is None else found.decode("latin-1")
+        if _SESSION not in self.headers:
+            return None
+        found = [value for name, value in self.scope["headers"] if name == _SESSION]
+        return b",".join(found).decode("latin-1")
 
     def query(self, shape: type[Q], default: Q | None = None) -> Q:
         """The query string as a struct; `default` where there is none."""
-        text = self._scope["query_string"]
+        text = self.scope["query_string"]
         if not text and default is not None:
             return default
         found: Q = parse_query(text, shape)
@@ -77,15 +66,15 @@ class Request:
             raise BadRequest(f"The body is not valid JSON: {error}.") from error
 
     async def _bytes(self) -> bytes:
-        length = self.header(b"content-length")
-        if length is None and self.header(b"transfer-encoding") is None:
+        length = self.headers.get(b"content-length", b"0")
+        if length == b"0" and b"transfer-encoding" not in self.headers:
             return b""
-        if length is not None and length.isdigit() and int(length) > BODY_BYTES_MAX:
+        if length.isdigit() and int(length) > BODY_BYTES_MAX:
             raise _oversized(int(length))
         parts: list[bytes] = []
         size = 0
         while True:
-            message = await self._receive()
+            message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise BadRequest("The body ended too early; nothing was changed.")
             part = message.get("body", b"")
@@ -141,25 +130,23 @@ def parse_query(text: bytes, shape: type[Q]) -> Q:
         raise BadRequest(f"The query string does not fit: {error}.") from error
 
 
-class Response:
+class Response(msgspec.Struct, frozen=True):
     """A response with a body that is complete."""
 
-    def __init__(
-        self,
-        answer: object = None,
-        *,
-        token: str | None = None,
-        status: int = 200,
-        body: bytes | None = None,
-        headers: Headers = (_JSON,),
-    ) -> None:
-        self.status = status
-        self.body = _encode(answer) if body is None else body
-        self.headers = headers
-        if token is not None:
-            self.headers = (*headers, (_SESSION, token.encode("ascii")))
+    body: bytes
+    status: int = 200
+    headers: Headers = (_JSON,)
 
     async def send(self, send: Send) -> None:
         """Hand it to the server."""
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         await send({"type": "http.response.body", "body": self.body})
+
+
+def answered(
+    answer: object, token: str | None = None, status: int = 200, headers: Headers = (_JSON,)
+) -> Response:
+    """The response that holds `answer` as JSON, and the session's token where there is one."""
+    if token is not None:
+        headers = (*headers, (_SESSION, token.encode("ascii")))
+    return Response(_encode(answer), status, headers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from groundswell import errors
-from groundswell.server.http import Headers, Response
+from groundswell.server.http import Headers, Response, answered
 from groundswell.wire import Problem
 
 STATUS: Final[dict[type[errors.GroundswellError], int]] = {
@@ -49,7 +49,7 @@ def problem(error: errors.GroundswellError) -> Response:
         headers = (*headers, (b"retry-after", str(error.retry_after_s).encode()))
     if isinstance(error, errors.Unauthenticated):
         headers = (*headers, (b"www-authenticate", b"Bearer"))
-    return Response(
+    return answered(
         Problem(
             title=TITLES[status],
             status=status,
@@ -67,7 +67,7 @@ def problem(error: errors.GroundswellError) -> Response:
 
 def plain(status: int, code: str, detail: str, *headers: tuple[bytes, bytes]) -> Response:
     """A problem that is none of the node's errors."""
-    return Response(
+    return answered(
         Problem(title=TITLES[status], status=status, code=code, detail=detail),
         status=status,
         headers=(*_HEADERS, *headers),

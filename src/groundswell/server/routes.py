@@ -11,10 +11,10 @@ from groundswell import wire
 from groundswell.api import Reply
 from groundswell.errors import by_code
 from groundswell.kinds import parse_id
-from groundswell.model import Add, Delete, Put, Remove, Tally, Write
+from groundswell.model import Add, Delete, Put, Remove, Tally
 from groundswell.node import Node
 from groundswell.server.auth import Scope
-from groundswell.server.http import Request, Response
+from groundswell.server.http import Request, Response, answered
 from groundswell.server.problems import problem
 from groundswell.store import Changed, Outcome, Refused, Stored
 
@@ -40,7 +40,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _reply(reply: Reply[Any]) -> Response:
-    return Response(reply.answer, token=reply.token)
+    return answered(reply.answer, reply.token)
 
 
 # --- writes ---------------------------------------------------------------------------------------
@@ -57,7 +57,7 @@ async def put_edge(node: Node, request: Request) -> Response:
         body.value,
         body.data,
     )
-    return await _write_one(node, request, add)
+    return _written(await node.write((add,), atomic=True, tokens=request.tokens))
 
 
 async def delete_edge(node: Node, request: Request) -> Response:
@@ -68,35 +68,35 @@ async def delete_edge(node: Node, request: Request) -> Response:
         parse_id(declared.target, target, "target"),
         parse_id(declared.source, source, "source"),
     )
-    return await _write_one(node, request, remove)
+    return _written(await node.write((remove,), atomic=True, tokens=request.tokens))
 
 
 async def post_tally(node: Node, request: Request) -> Response:
     kind, target = request.params
     body = await request.body(wire.TallyRequest, wire.TallyRequest())
     tally = Tally(kind, parse_id(node.kinds[kind].target, target, "target"), body.by, body.id)
-    return await _write_one(node, request, tally)
+    return _written(await node.write((tally,), atomic=True, tokens=request.tokens))
 
 
 async def put_object(node: Node, request: Request) -> Response:
     body = await request.body(wire.ObjectRequest)
     put = Put(request.params[0], body.type, body.data, body.if_version)
-    return await _write_one(node, request, put)
+    return _written(await node.write((put,), atomic=True, tokens=request.tokens))
 
 
 async def delete_object(node: Node, request: Request) -> Response:
     query = request.query(wire.DeleteQuery, wire.DeleteQuery())
-    return await _write_one(node, request, Delete(request.params[0], query.if_version))
+    delete = Delete(request.params[0], query.if_version)
+    return _written(await node.write((delete,), atomic=True, tokens=request.tokens))
 
 
-async def _write_one(node: Node, request: Request, write: Write) -> Response:
-    reply = await node.write((write,), atomic=True, tokens=request.tokens)
+def _written(reply: Reply[list[Outcome]]) -> Response:
     outcome = reply.answer[0]
     if isinstance(outcome, Refused):
         return _refused(outcome, reply.token)
     if isinstance(outcome, Stored):
-        return Response(wire.VersionAnswer(outcome.version, outcome.changed), token=reply.token)
-    return Response(wire.ChangedAnswer(outcome.changed), token=reply.token)
+        return answered(wire.VersionAnswer(outcome.version, outcome.changed), reply.token)
+    return answered(wire.ChangedAnswer(outcome.changed), reply.token)
 
 
 def _refused(outcome: Refused, token: str | None, index: int | None = None) -> Response:
@@ -113,7 +113,7 @@ async def post_writes(node: Node, request: Request) -> Response:
             if isinstance(outcome, Refused) and outcome.code != "not-applied":
                 return _refused(outcome, reply.token, index)
     answer = wire.WritesAnswer([_outcome(outcome) for outcome in reply.answer])
-    return Response(answer, token=reply.token)
+    return answered(answer, reply.token)
 
 
 _CHANGED: Final = wire.OutcomeItem(True)
@@ -182,12 +182,12 @@ async def get_object(node: Node, request: Request) -> Response:
 
 
 async def get_status(node: Node, request: Request) -> Response:
-    return Response(await node.status())
+    return answered(await node.status())
 
 
 async def get_metrics(node: Node, request: Request) -> Response:
     body = await node.metrics()
-    return Response(body=body, headers=((b"content-type", b"text/plain; version=0.0.4"),))
+    return Response(body, headers=((b"content-type", b"text/plain; version=0.0.4"),))
 
 
 async def get_healthz(node: Node, request: Request) -> Response:
@@ -199,7 +199,7 @@ async def get_readyz(node: Node, request: Request) -> Response:
 
 
 def _health(well: bool) -> Response:
-    return Response(wire.HealthAnswer(well), status=200 if well else 503)
+    return answered(wire.HealthAnswer(well), status=200 if well else 503)
 
 
 _READ: Final = ("bad-token", "unknown-kind", "too-large", "replica-late", "store-unavailable")

@@ -71,6 +71,8 @@ class _State:
 class MemoryStore:
     """See `groundswell.store.Store` for what the methods promise; durability apart."""
 
+    label = "memory"
+
     def __init__(
         self,
         kinds: Kinds,
@@ -277,12 +279,12 @@ class MemoryStore:
         self._check_open()
         absent = CounterRow(Counter(0), 0, 0)
         rows = tuple(self._counters.get(key, absent) for key in keys)
-        return Counters(rows, self._rolled.number, self._rolled.revision)
+        return Counters(rows, self.epoch, self._rolled.number, self._rolled.revision)
 
     async def documents(self, ids: Sequence[str]) -> Documents:  # noqa: D102
         self._check_open()
         rows = tuple(self._state.documents.get(id_) for id_ in ids)
-        return Documents(rows, self._rolled.number, Revision.upto(self._xid))
+        return Documents(rows, self.epoch, self._rolled.number, Revision.upto(self._xid))
 
     async def edge(self, kind: str, target: Id, source: Id) -> tuple[Edge | None, Revision]:  # noqa: D102
         self._check_open()

@@ -1,11 +1,11 @@
 """What a group of batches does to the state it finds: decided in plain Python, before any row moves.
 
-For stores with one writer: the state that the plan was given cannot change until it is written.
+The state that the plan is given must not change until it is written: there is one writer, or locks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -216,18 +216,26 @@ class Plan:
 
     # --- what has to be written, in key order ---------------------------------------------------
 
-    def edges_to_store(self) -> dict[str, list[tuple[Id, Id, int, int | None, msgspec.Raw | None]]]:
-        """Per kind the (target, source, created_ms, value, data) to insert or to replace."""
+    def edges_to_store(
+        self, stored: Mapping[EdgeKey, EdgeRow] | None = None
+    ) -> dict[str, list[tuple[Id, Id, int, int | None, msgspec.Raw | None]]]:
+        """Per kind the (target, source, created_ms, value, data) to insert or replace.
+
+        `stored` is what the tables hold, where that is not the state the plan was given.
+        """
+        stored = self._edges_before if stored is None else stored
         found: dict[str, list[tuple[Id, Id, int, int | None, msgspec.Raw | None]]] = {}
         for (kind, target, source), row in self._edges.items():
-            if row is not None and row != self._edges_before.get((kind, target, source)):
+            if row is not None and row != stored.get((kind, target, source)):
                 found.setdefault(kind, []).append((target, source, *row))
         return {kind: sorted(rows, key=lambda row: row[:2]) for kind, rows in found.items()}
 
-    def edges_to_drop(self) -> dict[str, list[tuple[Id, Id]]]:
-        """Per kind the (target, source) to delete."""
+    def edges_to_drop(
+        self, stored: Mapping[EdgeKey, EdgeRow] | None = None
+    ) -> dict[str, list[tuple[Id, Id]]]:
+        """Per kind the (target, source) to delete; `stored` as for `edges_to_store`."""
         found: dict[str, list[tuple[Id, Id]]] = {}
-        for key in self._edges_before:
+        for key in self._edges_before if stored is None else stored:
             if self._edges.get(key) is None:
                 found.setdefault(key[0], []).append(key[1:])
         return {kind: sorted(rows) for kind, rows in found.items()}

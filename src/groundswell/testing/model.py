@@ -119,6 +119,7 @@ class _Side:
         )
 
     def feed(self, feed: Feed) -> Any:
+        assert feed.head is not None
         found = [self.rollup(rollup) for rollup in feed.rollups]
         return found, feed.behind, self.rollup(feed.latest), self.revision(feed.head)
 

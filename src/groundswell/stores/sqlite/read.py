@@ -90,7 +90,7 @@ def _rollup(connection: sqlite3.Connection, number: int, upto: int, changes: int
     )
 
 
-def counters(connection: sqlite3.Connection, keys: Sequence[Key]) -> Counters:
+def counters(connection: sqlite3.Connection, epoch: int, keys: Sequence[Key]) -> Counters:
     """Counters as of the newest rollup."""
     sql = (
         "SELECT kind, target, count, sum, born, changed FROM {rows} "
@@ -102,15 +102,17 @@ def counters(connection: sqlite3.Connection, keys: Sequence[Key]) -> Counters:
             (kind, target): CounterRow(Counter(count, sum_), born, changed)
             for kind, target, count, sum_, born, changed in rows.execute(connection, sql, keys)
         }
-    return Counters(tuple(found.get(key, _ABSENT) for key in keys), number, Revision.upto(xid))
+    return Counters(
+        tuple(found.get(key, _ABSENT) for key in keys), epoch, number, Revision.upto(xid)
+    )
 
 
-def documents(connection: sqlite3.Connection, ids: Sequence[str]) -> Documents:
+def documents(connection: sqlite3.Connection, epoch: int, ids: Sequence[str]) -> Documents:
     """Objects as they are now."""
     with transaction(connection, write=False):
         number, xid = connection.execute("SELECT rollup, xid FROM head").fetchone()
         found = {document.id: document for document in find_documents(connection, ids)}
-    return Documents(tuple(found.get(id_) for id_ in ids), number, Revision.upto(xid))
+    return Documents(tuple(found.get(id_) for id_ in ids), epoch, number, Revision.upto(xid))
 
 
 def edge(

@@ -43,6 +43,10 @@ class SqliteStore:
     Transactions of other processes on the same file are waited for, up to five seconds.
     """
 
+    label = "SQLite"
+    identity: str
+    epoch: int
+
     def __init__(
         self,
         path: str,
@@ -147,10 +151,10 @@ class SqliteStore:
         return await self._read(read.feed, self.epoch, after, changes_max)
 
     async def counters(self, keys: Sequence[Key]) -> Counters:  # noqa: D102
-        return await self._read(read.counters, keys)
+        return await self._read(read.counters, self.epoch, keys)
 
     async def documents(self, ids: Sequence[str]) -> Documents:  # noqa: D102
-        return await self._read(read.documents, ids)
+        return await self._read(read.documents, self.epoch, ids)
 
     async def edge(self, kind: str, target: Id, source: Id) -> tuple[Edge | None, Revision]:  # noqa: D102
         return await self._read(read.edge, kind, target, source)

@@ -1,0 +1,265 @@
+"""Commits that the database decides alone: one statement per kind looks, writes and queues.
+
+Adds and removes of kinds without values and seats, each edge at most once, and tallies without ids: what
+a spike is made of. What each write came to is read off the rows that the statement returned. Everything
+else is `planned`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from groundswell.kinds import IdType, Kind, Kinds
+from groundswell.model import Add, Effect, Id, Key, Remove, Tally
+from groundswell.store import Batch, Changed, Committed, Outcome
+from groundswell.stores.postgres import read
+from groundswell.stores.postgres.queues import PUT, Queue
+from groundswell.stores.postgres.rows import SQL_TYPE, array, json, out
+from groundswell.stores.postgres.server import Connection
+from groundswell.stores.postgres.snapshots import including, parse
+from groundswell.stores.postgres.statements import fetch_one, one
+
+CHANGED: Final = Changed(True)
+UNCHANGED: Final = Changed(False)
+
+Pair = tuple[Id, Id]  # target, source
+
+
+class Edges:
+    """What a group writes to the edges of one kind, and what came of it."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.adds: list[Add] = []
+        self.removes: list[Remove] = []
+        # Once done. `born`: added where there was none; `gone`: removed; None stands for all of them.
+        self.born: set[Pair] | None = None
+        self.replaced: set[Pair] = set()  # added over other data
+        self.gone: set[Pair] | None = None
+
+    def is_distinct(self) -> bool:
+        """Whether no edge is written twice, so that no write depends on another."""
+        pairs = {(write.target, write.source) for write in self.adds}
+        pairs.update([(write.target, write.source) for write in self.removes])
+        return len(pairs) == len(self.adds) + len(self.removes)
+
+    def statement(self, queue: Queue, start: str) -> tuple[str, list[Any]]:
+        """What is to be executed, and its parameters after those of `start`."""
+        source, target = self.kind.source, self.kind.target
+        bound: list[Any] = []
+        data = [json(write.data) for write in self.adds if write.data is not None]
+        if self.adds:
+            bound.append(array(target, [write.target for write in self.adds]))
+            bound.append(array(source, [write.source for write in self.adds]))
+            if data:
+                bound.append([json(write.data) for write in self.adds])
+        if self.removes:
+            bound.append(array(target, [write.target for write in self.removes]))
+            bound.append(array(source, [write.source for write in self.removes]))
+        shape = bool(self.adds), bool(data), bool(self.removes)
+        bound += [len(self.adds), len(self.removes)]
+        return _edges_sql(self.kind.name, target, source, *shape, queue, start), bound
+
+    def done(self, row: Sequence[Any]) -> None:
+        """Take over what the statement returned: lists only where not every write did what it says."""
+        targets, sources, births, gone_targets, gone_sources = row
+        if births is not None:
+            found = list(zip(zip(targets, sources, strict=True), births, strict=True))
+            self.born = {pair for pair, new in found if new}
+            self.replaced = {pair for pair, new in found if not new}
+        if gone_targets is not None:
+            self.gone = set(zip(gone_targets, gone_sources, strict=True))
+
+    def effect(self, write: Add | Remove) -> int | None:
+        """What the write did to the count; None: it changed nothing."""
+        pair = (write.target, write.source)
+        if isinstance(write, Remove):
+            return -1 if self.gone is None or pair in self.gone else None
+        if self.born is None or pair in self.born:
+            return 1
+        return 0 if pair in self.replaced else None
+
+
+class Group:
+    """The writes of a group of batches, by kind."""
+
+    def __init__(self, kinds: Kinds) -> None:
+        self.edges = {
+            kind.name: Edges(kind)
+            for kind in kinds
+            if kind.unique and kind.value is None and not kind.exclusive
+        }
+        self.tallies: dict[Key, int] = {}
+
+    @classmethod
+    def of(cls, batches: Sequence[Batch], kinds: Kinds) -> Group | None:
+        """The group, or None where it needs a plan."""
+        group = cls(kinds)
+        edges = group.edges
+        for batch in batches:
+            for write in batch.writes:
+                if isinstance(write, Add) and write.kind in edges:
+                    edges[write.kind].adds.append(write)
+                elif isinstance(write, Remove) and write.kind in edges:
+                    edges[write.kind].removes.append(write)
+                elif isinstance(write, Tally) and write.id is None:
+                    key = (write.kind, write.target)
+                    group.tallies[key] = group.tallies.get(key, 0) + write.by
+                else:
+                    return None
+        group.edges = {name: one for name, one in edges.items() if one.adds or one.removes}
+        return group if all(one.is_distinct() for one in group.edges.values()) else None
+
+
+async def commit(
+    connection: Connection,
+    queue: Queue,
+    group: Group,
+    batches: Sequence[Batch],
+    *,
+    now_ms: int | None,
+    floor_ms: int,
+) -> tuple[list[Committed], int]:
+    """Write the group in one transaction; what its batches came to, and its time."""
+    edges = [group.edges[name] for name in sorted(group.edges)]  # a fixed order of locks
+    if len(edges) + bool(group.tallies) == 1:
+        [(sql, bound)] = _statements(edges, group.tallies, queue, _ALONE)
+        rows = [await fetch_one(connection, sql, [now_ms, floor_ms, *bound])]
+    else:
+        async with connection.transaction():
+            begun = await fetch_one(connection, BEGIN, [now_ms, floor_ms])
+            statements = _statements(edges, group.tallies, queue, _TOGETHER)
+            async with connection.pipeline():
+                cursors = [
+                    await connection.execute(sql.encode(), [*begun, *bound])
+                    for sql, bound in statements
+                ]
+            rows = [await one(cursor) for cursor in cursors]
+    for written, row in zip(edges, rows, strict=False):
+        written.done(row[4:])
+    xid, snapshot, at_ms = rows[-1][:3]
+    answers = [_answer(group, batch) for batch in batches]
+    if all(UNCHANGED not in outcomes for outcomes, _ in answers):
+        seen = including(parse(snapshot), xid)
+    else:
+        seen = await read.standing(connection)  # it covers whoever was faster
+    committed = [
+        Committed(outcomes, xid if CHANGED in outcomes else None, slot, effects, seen)
+        for slot, (outcomes, effects) in enumerate(answers)
+    ]
+    return committed, at_ms
+
+
+def _answer(group: Group, batch: Batch) -> tuple[tuple[Outcome, ...], tuple[Effect, ...]]:
+    """What one batch came to: its outcomes, and its effects on counts."""
+    outcomes: list[Outcome] = []
+    moved: dict[Key, int] = {}
+    for write in batch.writes:
+        assert isinstance(write, Add | Remove | Tally)  # noqa: S101 - Group.of took no others
+        effect = write.by if isinstance(write, Tally) else group.edges[write.kind].effect(write)
+        outcomes.append(UNCHANGED if effect is None else CHANGED)
+        if effect:
+            key = (write.kind, write.target)
+            moved[key] = moved.get(key, 0) + effect
+    return tuple(outcomes), tuple(Effect(*key, by) for key, by in moved.items() if by)
+
+
+def _statements(
+    edges: Iterable[Edges], tallies: dict[Key, int], queue: Queue, start: str
+) -> list[tuple[str, list[Any]]]:
+    statements = [one.statement(queue, start) for one in edges]
+    if tallies:
+        kinds, targets = zip(*tallies, strict=True)
+        bound = [list(kinds), [str(target) for target in targets], list(tallies.values())]
+        statements.append((_tallies_sql(queue, start), bound))
+    return statements
+
+
+# What every statement begins with: its time, and the state found before the transaction has an id.
+_ALONE: Final = "groundswell.moment(%s, %s) AS at, pg_current_snapshot() AS seen"
+_TOGETHER: Final = "groundswell.instant(%s) AS at, %s::pg_snapshot AS seen"
+BEGIN: Final = "SELECT groundswell.ms(groundswell.moment(%s, %s)), pg_current_snapshot()::text"
+_DONE: Final = """
+    pg_current_xact_id()::text::bigint, pg_current_snapshot()::text,
+    (SELECT groundswell.ms(at) FROM start), (SELECT count(*) FROM queued)"""
+
+
+@lru_cache(maxsize=1_000)
+def _edges_sql(
+    kind: str,
+    target: IdType,
+    source: IdType,
+    adds: bool,
+    data: bool,
+    removes: bool,
+    queue: Queue,
+    start: str,
+) -> str:
+    table = f"groundswell.edge_{kind}"
+    ends = f"%s::{SQL_TYPE[target]}[], %s::{SQL_TYPE[source]}[]"
+    given = f"unnest({ends}{', %s::text[]' if data else ''})"
+    none = f"SELECT NULL::{SQL_TYPE[target]} AS target, NULL::{SQL_TYPE[source]} AS source"
+    added = f"""
+        INSERT INTO {table} AS e (target, source, created_at, data)
+        SELECT w.target, w.source, at, {"w.data::json" if data else "NULL"}
+        FROM {given} AS w (target, source{", data" if data else ""}), start
+        ORDER BY w.target, w.source
+        ON CONFLICT (target, source) DO UPDATE SET data = excluded.data
+        WHERE e.data::text IS DISTINCT FROM excluded.data::text
+        RETURNING e.target, e.source, e.xmax = 0 AS born"""
+    removed = f"""
+        DELETE FROM {table} AS e USING unnest({ends}) AS w (target, source)
+        WHERE e.target = w.target AND e.source = w.source
+        RETURNING e.target, e.source"""
+    a, r = out("target", target), out("source", source)
+    return f"""
+        WITH start AS MATERIALIZED (SELECT {start}),
+        added AS ({added if adds else none + ", false AS born WHERE false"}),
+        removed AS ({removed if removes else none + " WHERE false"}),
+        moved AS (
+            SELECT target, sum(n) AS n FROM (
+                SELECT target, 1 AS n FROM added WHERE born
+                UNION ALL SELECT target, -1 FROM removed) AS each
+            GROUP BY target HAVING sum(n) <> 0
+        ), events AS (
+            SELECT 'count' AS type, '{kind}' AS kind, target::text AS target, n AS count, 0 AS sum,
+                   NULL AS data, seen
+            FROM moved, start
+            UNION ALL
+            SELECT 'mark', NULL, NULL, NULL, NULL, NULL, seen FROM start
+            WHERE NOT EXISTS (SELECT FROM moved)
+                AND (EXISTS (SELECT FROM added) OR EXISTS (SELECT FROM removed))
+        ), queued AS ({PUT[queue]})
+        SELECT {_DONE}, a.*, r.*
+        FROM (
+            SELECT CASE WHEN whole THEN NULL ELSE targets END,
+                   CASE WHEN whole THEN NULL ELSE sources END,
+                   CASE WHEN whole THEN NULL ELSE births END
+            FROM (
+                SELECT count(*) FILTER (WHERE born) = %s AS whole,
+                       coalesce(array_agg({a}), '{{}}') AS targets,
+                       coalesce(array_agg({r}), '{{}}') AS sources,
+                       coalesce(array_agg(born), '{{}}') AS births
+                FROM added) AS found
+        ) AS a, (
+            SELECT CASE WHEN whole THEN NULL ELSE targets END,
+                   CASE WHEN whole THEN NULL ELSE sources END
+            FROM (
+                SELECT count(*) = %s AS whole,
+                       coalesce(array_agg({a}), '{{}}') AS targets,
+                       coalesce(array_agg({r}), '{{}}') AS sources
+                FROM removed) AS found
+        ) AS r"""
+
+
+@lru_cache(maxsize=8)
+def _tallies_sql(queue: Queue, start: str) -> str:
+    return f"""
+        WITH start AS MATERIALIZED (SELECT {start}),
+        events AS (
+            SELECT 'count' AS type, w.kind, w.target, w.n AS count, 0 AS sum, NULL AS data, seen
+            FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS w (kind, target, n), start
+        ), queued AS ({PUT[queue]})
+        SELECT {_DONE}"""

@@ -1,0 +1,78 @@
+"""What psycopg raises, as errors of the store that say what to do."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Final
+
+import psycopg
+from psycopg import errors as pg
+from psycopg_pool import PoolClosed, PoolTimeout
+
+from groundswell.errors import StoreUnavailable, StoreUnusable
+
+_UNUSABLE: Final[dict[type[psycopg.Error], str]] = {
+    pg.InvalidSchemaName: "Run `groundswell migrate` first.",
+    pg.UndefinedTable: "Run `groundswell migrate` first.",
+    pg.UndefinedColumn: "Run `groundswell migrate` first.",
+    pg.UndefinedFunction: "Run `groundswell migrate` first.",
+    pg.InvalidCatalogName: "Create the database, or name another one.",
+    pg.InvalidPassword: "Check user and password of the URL.",
+    pg.InvalidAuthorizationSpecification: "Check user and password of the URL, and pg_hba.conf.",
+    pg.InsufficientPrivilege: (
+        "Grant the user what it lacks: ownership of schema groundswell, and with PgQ the role pgq_admin."
+    ),
+    pg.ReadOnlySqlTransaction: (
+        "This server takes no writes: name the primary, or all hosts and "
+        "target_session_attrs=read-write."
+    ),
+}
+_UNAVAILABLE: Final[dict[type[psycopg.Error], str]] = {
+    pg.QueryCanceled: "It took longer than statement_timeout allows; look for locks and long queries.",
+    pg.LockNotAvailable: "Another session holds the lock; look for long transactions.",
+    pg.IdleInTransactionSessionTimeout: "This process stood still too long in the middle of it.",
+    pg.DiskFull: "Free disk space on the server, then try again.",
+    pg.TooManyConnections: "The server has no connection left: lower `connections`, or raise its limit.",
+    pg.DeadlockDetected: "It met other writes on the same rows again and again; try again.",
+    pg.SerializationFailure: "It met other writes on the same rows again and again; try again.",
+}
+
+
+@contextlib.contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn errors of the server and the connection into StoreUnavailable with what it was `doing`."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise StoreUnavailable(
+            f"{doing}: all connections to PostgreSQL were busy. Nothing was changed; try again, or raise "
+            "`connections`."
+        ) from error
+    except PoolClosed as error:
+        raise StoreUnavailable("The store has been closed; nothing was changed.") from error
+    except psycopg.Error as error:
+        known = unavailable(doing, error)
+        if known is None:
+            raise
+        raise known from error
+
+
+def unavailable(doing: str, error: psycopg.Error) -> StoreUnavailable | None:
+    """The store's error for one of PostgreSQL; None for those that mean a defect of this program."""
+    what = f"{doing}: {first_line(error)}"
+    for cls, advice in _UNUSABLE.items():
+        if isinstance(error, cls):
+            return StoreUnusable(f"{what} {advice}")
+    for cls, advice in _UNAVAILABLE.items():
+        if isinstance(error, cls):
+            return StoreUnavailable(f"{what} Nothing of it was changed. {advice}")
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return StoreUnavailable(f"{what} What was not acknowledged is not promised.")
+    return None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a message, as a sentence."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+    return line if line.endswith(".") else f"{line}."

@@ -1,0 +1,275 @@
+"""Reads, each one statement and hence one state.
+
+What a statement has seen is `groundswell.state`: where no event is waiting, it sees the same of ours as
+the newest rollup and says so, since a replica that has applied that rollup need not wait for more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from groundswell.kinds import IdType, Kind
+from groundswell.model import Counter, Document, Edge, Id, Key
+from groundswell.revision import Revision
+from groundswell.store import (
+    CountChange,
+    CounterRow,
+    Counters,
+    Documents,
+    Feed,
+    Head,
+    Page,
+    Rollup,
+    Window,
+    page,
+)
+from groundswell.stores.postgres.rows import SQL_TYPE, out, raw
+from groundswell.stores.postgres.server import Connection
+from groundswell.stores.postgres.snapshots import parse
+from groundswell.stores.postgres.statements import fetch_all, fetch_one
+
+BACKLOG_MAX: Final = 1_000_000  # counted; beyond it is that
+
+_ABSENT: Final = CounterRow(Counter(0), 0, 0)
+_COUNTS: Final = msgspec.json.Decoder(tuple[CountChange, ...])
+_DOCUMENTS: Final = msgspec.json.Decoder(tuple[tuple[str, str, int, int, msgspec.Raw], ...])
+
+_STATE: Final = "s.number, s.epoch, s.snapshot::text, s.head::text, s.waiting"
+_WIDTH: Final = 5
+
+
+class State(NamedTuple):
+    """What a statement has seen."""
+
+    rollup: int  # the newest one
+    epoch: int  # on which that was made
+    rolled: Revision  # its own
+    now: Revision  # what is committed now; on a standby, which cannot know that, the same as `rolled`
+
+    @classmethod
+    def of(cls, row: Sequence[Any], *, standby: bool) -> State:
+        """From a row that begins with the columns of _STATE."""
+        number, epoch, snapshot, head, waiting = row[:_WIDTH]
+        rolled = parse(snapshot)
+        return cls(number, epoch, rolled, parse(head) if waiting and not standby else rolled)
+
+
+async def standing(connection: Connection) -> Revision:
+    """What is committed now."""
+    row = await fetch_one(connection, f"SELECT {_STATE} FROM groundswell.state AS s")
+    return State.of(row, standby=False).now
+
+
+async def head(connection: Connection, epoch: int) -> Head:
+    """Where the store stands."""
+    number, snapshot, backlog = await fetch_one(
+        connection,
+        """
+        SELECT s.number, s.head::text, (
+            SELECT count(*) FROM (
+                SELECT FROM groundswell.unfolded(s.snapshot) WHERE type <> 'mark' LIMIT %s) AS events)
+        FROM groundswell.state AS s
+        """,
+        [BACKLOG_MAX],
+    )
+    return Head(epoch, parse(snapshot), number, backlog)
+
+
+_FEED: Final = f"""
+    SELECT {_STATE}, r.number, r.snapshot::text, r.counts, r.documents
+    FROM groundswell.state AS s LEFT JOIN LATERAL (
+        SELECT number, snapshot, counts, documents,
+               sum(greatest(changes, 1)) OVER (ORDER BY number) AS total
+        FROM groundswell.rollup WHERE number > %s AND number <= %s
+    ) AS r ON r.total <= %s OR r.number = %s
+    ORDER BY r.number
+"""
+
+
+async def feed(connection: Connection, epoch: int | None, after: int, changes_max: int) -> Feed:
+    """The rollups after number `after`; `epoch` None stands for a standby, here and below."""
+    bound = [after, after + max(changes_max, 1), changes_max, after + 1]
+    found = await fetch_all(connection, _FEED, bound)
+    state, first = State.of(found[0], standby=epoch is None), found[0][_WIDTH]
+    epoch = state.epoch if epoch is None else epoch
+    latest = Rollup(state.rollup, state.rolled)
+    if after < 0 or after > state.rollup or (after < state.rollup and first != after + 1):
+        return Feed(epoch, state.now, latest, (), behind=True)
+    rollups = tuple(_rollup(row[_WIDTH:]) for row in found if row[_WIDTH] is not None)
+    return Feed(epoch, state.now, latest, rollups)
+
+
+def _rollup(row: Sequence[Any]) -> Rollup:
+    number, snapshot, counts, documents = row
+    return Rollup(
+        number,
+        parse(snapshot),
+        () if counts is None else _COUNTS.decode(counts),
+        () if documents is None else tuple(map(_published, _DOCUMENTS.decode(documents))),
+    )
+
+
+def _published(row: tuple[str, str, int, int, msgspec.Raw]) -> Document:
+    id_, type_, version, xid, data = row
+    return Document(id_, type_, version, xid, None if bytes(data) == b"null" else data)
+
+
+async def counters(connection: Connection, epoch: int | None, keys: Sequence[Key]) -> Counters:
+    """Counters as of the newest rollup."""
+    found = await fetch_all(
+        connection,
+        f"""
+        SELECT {_STATE}, c.place, c.count, c.sum, c.born, c.changed
+        FROM groundswell.state AS s LEFT JOIN LATERAL (
+            SELECT w.place, k.* FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY
+                AS w (kind, target, place)
+            JOIN groundswell.counter AS k ON k.target = w.target AND k.kind = w.kind
+        ) AS c ON true
+        """,
+        [[kind for kind, _ in keys], [str(target) for _, target in keys]],
+    )
+    state = State.of(found[0], standby=epoch is None)
+    rows = [_ABSENT] * len(keys)
+    for *_, place, count, sum_, born, changed in found:
+        if place is not None:
+            rows[place - 1] = CounterRow(Counter(count, sum_), born, changed)
+    return Counters(
+        tuple(rows), state.epoch if epoch is None else epoch, state.rollup, state.rolled
+    )
+
+
+async def documents(connection: Connection, epoch: int | None, ids: Sequence[str]) -> Documents:
+    """Objects as they are now."""
+    found = await fetch_all(
+        connection,
+        f"""
+        SELECT {_STATE}, o.id, o.type, o.version, o.xid, o.data::text
+        FROM groundswell.state AS s LEFT JOIN groundswell.object AS o ON o.id = ANY (%s::text[])
+        """,
+        [list(ids)],
+    )
+    rows = {
+        id_: Document(id_, type_, version, xid, raw(data))
+        for *_, id_, type_, version, xid, data in found
+        if id_ is not None
+    }
+    state = State.of(found[0], standby=epoch is None)
+    return Documents(
+        tuple(rows.get(id_) for id_ in ids),
+        state.epoch if epoch is None else epoch,
+        state.rollup,
+        state.now,
+    )
+
+
+def _edge_columns(kind: Kind) -> str:
+    return (
+        f"{out('e.target', kind.target)}, {out('e.source', kind.source)}, "
+        "groundswell.ms(e.created_at), e.value, e.data::text"
+    )
+
+
+def _edge(kind: Kind, row: Sequence[Any]) -> Edge:
+    target, source, created_ms, value, data = row
+    return Edge(
+        kind=kind.name,
+        target=target,
+        source=source,
+        created_ms=created_ms,
+        value=value,
+        data=raw(data),
+    )
+
+
+async def edge(
+    connection: Connection, kind: Kind, target: Id, source: Id, *, standby: bool = False
+) -> tuple[Edge | None, Revision]:
+    """One edge as it is now."""
+    row = await fetch_one(
+        connection,
+        f"""
+        SELECT {_STATE}, {_edge_columns(kind)}
+        FROM groundswell.state AS s LEFT JOIN groundswell.edge_{kind.name} AS e
+        ON e.target = %s::{SQL_TYPE[kind.target]} AND e.source = %s::{SQL_TYPE[kind.source]}
+        """,
+        [target, source],
+    )
+    found = None if row[_WIDTH] is None else _edge(kind, row[_WIDTH:])
+    return found, State.of(row, standby=standby).now
+
+
+async def edges(
+    connection: Connection,
+    kind: Kind,
+    end: Id,
+    window: Window,
+    *,
+    inverse: bool,
+    standby: bool = False,
+) -> Page:
+    """One page of the list of `end`: a target's sources, or the targets of a source if `inverse`."""
+    where, bound = _where(kind, end, window, inverse=inverse)
+    other = "target" if inverse else "source"
+    newer = window.cursor is not None and window.cursor.newer
+    order = "ASC" if newer else "DESC"
+    found = await fetch_all(
+        connection,
+        f"""
+        SELECT {_STATE}, {_edge_columns(kind)}
+        FROM groundswell.state AS s LEFT JOIN LATERAL (
+            SELECT * FROM groundswell.edge_{kind.name} WHERE {where}
+            ORDER BY created_at {order}, {other} {order} LIMIT %s
+        ) AS e ON true
+        ORDER BY e.created_at {order}, e.{other} {order}
+        """,
+        [*bound, window.limit + 1],
+    )
+    listed = [_edge(kind, row[_WIDTH:]) for row in found if row[_WIDTH] is not None]
+    return page(listed, window, State.of(found[0], standby=standby).now, inverse=inverse)
+
+
+def _where(kind: Kind, end: Id, window: Window, *, inverse: bool) -> tuple[str, list[Any]]:
+    end_column, end_type = ("source", kind.source) if inverse else ("target", kind.target)
+    other, other_type = _other(kind, inverse=inverse)
+    where, bound = [f"{end_column} = %s::{SQL_TYPE[end_type]}"], [end]
+    if window.cursor is not None:
+        sign = ">" if window.cursor.newer else "<"
+        where.append(
+            f"(created_at, {other}) {sign} (groundswell.instant(%s), %s::{SQL_TYPE[other_type]})"
+        )
+        bound += [window.cursor.created_ms, window.cursor.other]
+    if window.since_ms is not None:
+        where.append("created_at >= groundswell.instant(%s)")
+        bound.append(window.since_ms)
+    if window.until_ms is not None:
+        where.append("created_at < groundswell.instant(%s)")
+        bound.append(window.until_ms)
+    return " AND ".join(where), bound
+
+
+def _other(kind: Kind, *, inverse: bool) -> tuple[str, IdType]:
+    return ("target", kind.target) if inverse else ("source", kind.source)
+
+
+async def recount(connection: Connection, kind: Kind, target: Id) -> Counter:
+    """The truth behind a counter."""
+    if kind.unique:
+        sql = (
+            f"SELECT count(*), coalesce(sum(value), 0)::bigint FROM groundswell.edge_{kind.name} "
+            f"WHERE target = %s::{SQL_TYPE[kind.target]}"
+        )
+        bound: list[Any] = [target]
+    else:
+        sql = """
+            SELECT coalesce(sum(count), 0)::bigint, 0 FROM (
+                SELECT count FROM groundswell.counter WHERE kind = %s AND target = %s
+                UNION ALL
+                SELECT e.count FROM groundswell.state AS s, groundswell.unfolded(s.snapshot) AS e
+                WHERE e.type = 'count' AND e.kind = %s AND e.target = %s) AS parts
+        """
+        bound = [kind.name, str(target)] * 2
+    count, sum_ = await fetch_one(connection, sql, bound)
+    return Counter(count, sum_)

@@ -1,0 +1,24 @@
+-- A queue in a plain table, for servers without PgQ.
+
+CREATE TABLE groundswell.event (
+    xid bigint NOT NULL,
+    seen pg_snapshot NOT NULL,    -- what its transaction found: a state to stop at in a long backlog
+    type text NOT NULL,           -- count, object, or mark: a change that moves no count
+    kind text,                    -- of an object: its type
+    target text,                  -- of an object: its id
+    count bigint,                 -- of an object: its version
+    sum bigint,
+    data text
+);
+CREATE INDEX event_xid ON groundswell.event (xid);
+
+-- How far a rollup that begins now may go.
+CREATE FUNCTION groundswell.tick() RETURNS pg_snapshot
+LANGUAGE sql VOLATILE AS $$ SELECT pg_current_snapshot() $$;
+
+-- Lets go of what is folded: all that `state` sees.
+CREATE FUNCTION groundswell.finish(state pg_snapshot) RETURNS void
+LANGUAGE sql VOLATILE AS $$
+    DELETE FROM groundswell.event
+    WHERE xid < groundswell.xmax(state) AND groundswell.sees(state, xid)
+$$;

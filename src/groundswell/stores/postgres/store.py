@@ -1,0 +1,262 @@
+"""The contract on PostgreSQL: any number of nodes, each with a few connections, on one primary."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Concatenate, Final, ParamSpec, Self, TypeVar
+
+from psycopg import errors as pg
+from psycopg import sql
+
+from groundswell.errors import StoreUnavailable, StoreUnusable
+from groundswell.kinds import Kinds
+from groundswell.model import Counter, Edge, Id, Key
+from groundswell.revision import Revision
+from groundswell.store import (
+    Batch,
+    Committed,
+    Counters,
+    Documents,
+    Feed,
+    Head,
+    Page,
+    Rolled,
+    Window,
+)
+from groundswell.stores.postgres import direct, planned, read
+from groundswell.stores.postgres.queues import Queue
+from groundswell.stores.postgres.schema import check
+from groundswell.stores.postgres.server import Connection, Server
+from groundswell.stores.postgres.snapshots import parse
+from groundswell.stores.postgres.statements import fetch_all, fetch_one
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS: Final = 8
+ROLLUPS_KEPT: Final = 1_000
+IDLE_S: Final = 1.0  # after so long a rollup without events covers what others did in the database
+TRIES: Final = 8  # of a commit that meets a deadlock or a serialisation failure
+MAINTAIN_S: Final = 30.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class PostgresStore:
+    """A database; see `groundswell.store.Store` for what the methods promise."""
+
+    def __init__(
+        self,
+        server: Server,
+        kinds: Kinds,
+        identity: str,
+        queue: Queue,
+        *,
+        rollups_kept: int = ROLLUPS_KEPT,
+        now_ms: Callable[[], int] | None = None,
+        idle_s: float | None = IDLE_S,
+    ) -> None:
+        self.identity = identity
+        self.queue = queue
+        self._server = server
+        self._kinds = kinds
+        self._rollups_kept = rollups_kept
+        self._now_ms: Callable[[], int | None] = now_ms or (lambda: None)
+        self._idle_s = idle_s
+        self._floor_ms = 0  # the time of the newest commit from here
+        self._rolling = asyncio.Lock()
+        self._closed = False
+        self._maintaining = asyncio.create_task(self._maintain(), name="postgres maintenance")
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        kinds: Kinds,
+        *,
+        connections: int = CONNECTIONS,
+        rollups_kept: int = ROLLUPS_KEPT,
+        now_ms: Callable[[], int] | None = None,
+        idle_s: float | None = IDLE_S,
+    ) -> Self:
+        """Open a migrated store. Raises StoreUnavailable, or StoreUnusable with what to do.
+
+        `now_ms` replaces the server's clock. `idle_s` (None: never) is how soon a rollup follows
+        transactions of others where there are no events.
+        """
+        server = Server(url, connections=connections)
+        found: list[tuple[str, Queue]] = []
+
+        async def verify(connection: Connection) -> None:
+            store = await check(connection, kinds)
+            if found and found[0] != store:
+                raise StoreUnusable("The primary holds another store than before.")
+            found[:] = [store]
+
+        try:
+            await server.open(verify)
+        except BaseException:
+            await server.close()
+            raise
+        [(identity, queue)] = found
+        return cls(
+            server,
+            kinds,
+            identity,
+            queue,
+            rollups_kept=rollups_kept,
+            now_ms=now_ms,
+            idle_s=idle_s,
+        )
+
+    @property
+    def label(self) -> str:
+        """PostgreSQL, and its queue."""
+        return f"PostgreSQL, queue {self.queue}"
+
+    @property
+    def epoch(self) -> int:
+        """The timeline of the primary."""
+        return self._server.epoch
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Call `heard` soon after any node's rollup; a hint, which may be lost."""
+        self._server.heard = heard
+
+    async def close(self) -> None:
+        """Finish what runs, then let go of the connections."""
+        if self._closed:
+            return
+        self._closed = True
+        self._maintaining.cancel()
+        await asyncio.gather(self._maintaining, return_exceptions=True)
+        await self._server.close()
+
+    # --- writes ---------------------------------------------------------------------------------
+
+    async def commit(self, batches: Sequence[Batch]) -> list[Committed]:  # noqa: D102
+        if not any(batch.writes for batch in batches):
+            return await self._nothing(batches)
+        group = direct.Group.of(batches, self._kinds)
+
+        async def work(connection: Connection) -> tuple[list[Committed], int]:
+            now_ms, floor_ms = self._now_ms(), self._floor_ms
+            if group is None:
+                return await planned.commit(
+                    connection, self.queue, self._kinds, batches, now_ms=now_ms, floor_ms=floor_ms
+                )
+            return await direct.commit(
+                connection, self.queue, group, batches, now_ms=now_ms, floor_ms=floor_ms
+            )
+
+        committed, at_ms = await self._server.run("The write was not acknowledged", _again(work))
+        self._floor_ms = max(self._floor_ms, at_ms)
+        return committed
+
+    async def _nothing(self, batches: Sequence[Batch]) -> list[Committed]:
+        if not batches:
+            return []
+        seen = await self.standing()
+        return [Committed((), None, slot, (), seen) for slot in range(len(batches))]
+
+    async def rollup(self, events_max: int) -> Rolled | None:  # noqa: D102
+        async def work(connection: Connection) -> Rolled | None:
+            found = await fetch_all(
+                connection,
+                "SELECT number, snapshot::text, events, more FROM groundswell.roll_up("
+                "%s, %s, %s * interval '1 second', %s)",
+                [events_max, self._rollups_kept, self._idle_s, self._now_ms()],
+            )
+            if not found:
+                return None
+            number, snapshot, events, more = found[0]
+            return Rolled(number, parse(snapshot), events, more)
+
+        async with (
+            self._rolling
+        ):  # waiting for the lock takes one connection of the pool and no more
+            return await self._server.run("The rollup was not made", work)
+
+    # --- reads ----------------------------------------------------------------------------------
+
+    async def _read(
+        self,
+        call: Callable[Concatenate[Connection, P], Awaitable[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        return await self._server.run(
+            "Reading from the store failed", lambda connection: call(connection, *args, **kwargs)
+        )
+
+    async def standing(self) -> Revision:
+        """What is committed now, or a state that shows the same."""
+        return await self._read(read.standing)
+
+    async def head(self) -> Head:  # noqa: D102
+        return await self._read(read.head, self.epoch)
+
+    async def feed(self, after: int, changes_max: int) -> Feed:  # noqa: D102
+        return await self._read(read.feed, self.epoch, after, changes_max)
+
+    async def counters(self, keys: Sequence[Key]) -> Counters:  # noqa: D102
+        return await self._read(read.counters, self.epoch, keys)
+
+    async def documents(self, ids: Sequence[str]) -> Documents:  # noqa: D102
+        return await self._read(read.documents, self.epoch, ids)
+
+    async def edge(self, kind: str, target: Id, source: Id) -> tuple[Edge | None, Revision]:  # noqa: D102
+        return await self._read(read.edge, self._kinds[kind], target, source)
+
+    async def edges(self, kind: str, target: Id, window: Window) -> Page:  # noqa: D102
+        return await self._read(read.edges, self._kinds[kind], target, window, inverse=False)
+
+    async def inverse(self, kind: str, source: Id, window: Window) -> Page:  # noqa: D102
+        return await self._read(read.edges, self._kinds[kind], source, window, inverse=True)
+
+    async def recount(self, kind: str, target: Id) -> Counter:  # noqa: D102
+        return await self._read(read.recount, self._kinds[kind], target)
+
+    # --- PgQ's maintenance ----------------------------------------------------------------------
+
+    async def _maintain(self) -> None:
+        """Rotate the queue's tables where it is time; harmless beside pgqd or another node."""
+        while self.queue == "pgq":
+            await asyncio.sleep(MAINTAIN_S)
+            with contextlib.suppress(StoreUnavailable):
+                await self._server.run("PgQ's maintenance failed", maintain)
+
+
+def _again(
+    work: Callable[[Connection], Awaitable[T]],
+) -> Callable[[Connection], Awaitable[T]]:
+    """The same work, tried again where the database ended it for the sake of another transaction."""
+
+    async def trying(connection: Connection) -> T:
+        for attempt in range(1, TRIES):
+            try:
+                return await work(connection)
+            except (pg.DeadlockDetected, pg.SerializationFailure) as error:
+                log.info("a commit is tried again: %s", error)
+                await asyncio.sleep(random.uniform(0, 0.01 * attempt))  # noqa: S311
+        return await work(connection)
+
+    return trying
+
+
+async def maintain(connection: Connection) -> None:
+    """Run what PgQ says is due, each operation as often as it asks for."""
+    for name, argument in await fetch_all(
+        connection, "SELECT func_name, func_arg FROM pgq.maint_operations()"
+    ):
+        if name.startswith("pgq."):  # vacuum is autovacuum's business
+            given = [] if argument is None else [argument]
+            call = sql.SQL("SELECT {}({})").format(
+                sql.Identifier(*name.split(".")), sql.SQL(", ").join(map(sql.Literal, given))
+            )
+            while (await fetch_one(connection, call.as_string(connection)))[0]:
+                pass

@@ -1,0 +1,112 @@
+"""The conformance suite and the state machine, on every PostgreSQL that is found, with both queues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from clusters import Cluster, every
+from groundswell.kinds import Kinds
+from groundswell.store import Store
+from groundswell.stores.postgres import PostgresStore, migrate
+from groundswell.testing import KINDS, StoreConformance, StoreMachine, wall_ms
+
+
+class Databases:
+    """Fresh migrated databases, copied from one that is migrated once per server and queue."""
+
+    made: ClassVar[dict[tuple[int, str], str]] = {}
+
+    def __init__(self, cluster: Cluster, queue: Any) -> None:
+        self._cluster = cluster
+        self._queue = queue
+
+    async def fresh(self) -> str:
+        """The URL of an empty store that knows KINDS."""
+        template = self.made.get((self._cluster.port, self._queue))
+        if template is None:
+            template = self._cluster.create_database()
+            await migrate(self._cluster.url(template), KINDS, queue=self._queue)
+            self.made[self._cluster.port, self._queue] = template
+        return self._cluster.url(self._cluster.create_database(template=template))
+
+
+class Conformance(StoreConformance):
+    durable = True
+    queue: ClassVar[str]
+
+    @pytest.fixture(autouse=True)
+    def places(self, cluster: Cluster) -> None:
+        self.databases = Databases(cluster, self.queue)
+        self.urls: list[tuple[Store, str]] = []
+
+    async def make(
+        self, kinds: Kinds, *, rollups_kept: int = 1_000, now_ms: Callable[[], int] = wall_ms
+    ) -> PostgresStore:
+        url = await self.databases.fresh()
+        store = await PostgresStore.open(
+            url, kinds, rollups_kept=rollups_kept, now_ms=now_ms, idle_s=None
+        )
+        self.urls.append((store, url))
+        return store
+
+    async def reopen(self, store: Store) -> PostgresStore:
+        [url] = [url for made, url in self.urls if made is store]
+        await store.close()
+        return await PostgresStore.open(url, KINDS, idle_s=None)
+
+
+@every()
+class TestPostgresOutbox(Conformance):
+    queue = "outbox"
+
+
+@every(pgq=True)
+class TestPostgresPgq(Conformance):
+    queue = "pgq"
+
+
+class Machine(StoreMachine):
+    databases: ClassVar[Databases]
+
+    async def make(
+        self, kinds: Kinds, *, rollups_kept: int = 1_000, now_ms: Callable[[], int] = wall_ms
+    ) -> PostgresStore:
+        return await PostgresStore.open(
+            await self.databases.fresh(),
+            kinds,
+            rollups_kept=rollups_kept,
+            now_ms=now_ms,
+            idle_s=None,
+        )
+
+
+def _run_machine(cluster: Cluster, queue: str) -> None:
+    class Placed(Machine):
+        databases = Databases(cluster, queue)
+
+    run_state_machine_as_test(
+        Placed,
+        settings=settings(
+            max_examples=20,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@pytest.mark.timeout(900)  # a failure is made smaller for minutes
+@every()
+def test_machine_outbox(cluster: Cluster) -> None:
+    _run_machine(cluster, "outbox")
+
+
+@pytest.mark.timeout(900)
+@every(pgq=True)
+def test_machine_pgq(cluster: Cluster) -> None:
+    _run_machine(cluster, "pgq")
