@@ -146,7 +146,7 @@ def test_kinds_are_declared_beside_and_instead_of_the_built_in_ones(tmp_path: Pa
     [
         ("prot = 1", "'prot' in"),
         ("prot = 1", "did you mean 'port'?"),
-        ("xyzzy = 1", "known are store, host"),
+        ("xyzzy = 1", "known are store, standby"),
         ("[kinds.clap]\nconsistancy = 'causal'", "did you mean 'consistency'?"),
         ("[kinds.clap]\nconsistancy = 'causal'", "[kinds.clap]"),
         ("[[keys]]\nnmae = 'x'", "did you mean 'name'?"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -141,6 +142,22 @@ async def test_after_the_pause_it_folds_what_came_meanwhile() -> None:
         rig.worker.notify()
         await until(lambda: rig.store.revision == Revision.upto(6))
         assert rig.store.begun == 2
+
+
+async def test_another_nodes_rollup_counts_as_the_last_one() -> None:
+    """Many nodes on one store together make no more rollups than one would."""
+    async with at_work(pause_s=0.02) as rig:
+        rig.store.let_go(10)
+        await rig.store.like()
+        began_s = time.monotonic()
+        for _ in range(5):
+            rig.worker.heard()
+            rig.worker.notify()
+            await asyncio.sleep(0.01)
+            if time.monotonic() - began_s < 0.02:  # else this machine stood still
+                assert rig.store.begun == 0
+            began_s = time.monotonic()
+        await until(lambda: rig.store.revision == Revision.upto(1))
 
 
 async def test_it_notices_what_other_processes_commit() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -28,6 +28,7 @@ from groundswell.model import (
 
 IdType = Literal["int", "uuid", "text"]
 
+_INT_MIN: Final = -INT_MAX
 _KIND_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # surrogates are no UTF-8
 _UUID: Final = re.compile(
@@ -107,7 +108,7 @@ class Kinds:
 def check_id(wanted: IdType, value: object, what: str) -> Id:
     """`value` as an id of the declared type; UUIDs come back in lower case."""
     if wanted == "int":
-        if type(value) is int and -INT_MAX <= value <= INT_MAX:
+        if type(value) is int and _INT_MIN <= value <= INT_MAX:
             return value
         raise BadRequest(f"The {what} must be a 64-bit integer, not {_shown(value)}.")
     if type(value) is not str:
@@ -155,35 +156,14 @@ def parse_id(wanted: IdType, text: str, what: str) -> Id:
 
 def check_write(kinds: Kinds, write: Write) -> Write:
     """`write` in the one form that stores accept; raises a BadRequest that says what is wrong."""
-    match write:
-        case Add():
-            return _check_add(kinds[write.kind], write)
-        case Remove():
-            kind = kinds[write.kind]
-            if not kind.unique:
-                raise _no_edges(kind)
-            source = check_id(kind.source, write.source, "source")
-            target = check_id(kind.target, write.target, "target")
-            if source is write.source and target is write.target:
-                return write
-            return Remove(write.kind, target, source)
-        case Tally():
-            return _check_tally(kinds[write.kind], write)
-        case Put():
-            check_text(write.id, "object id")
-            check_text(write.type, "object type")
-            _check_version(write.if_version)
-            data = canonical(write.data, OBJECT_BYTES_MAX, "object's data")
-            return Put(write.id, write.type, data, write.if_version)
-        case Delete():
-            check_text(write.id, "object id")
-            _check_version(write.if_version)
-            return write
-        case _:
-            raise BadRequest("This is not a write.")
+    check = _CHECKS.get(type(write))
+    if check is None:
+        raise BadRequest("This is not a write.")
+    return check(kinds, write)
 
 
-def _check_add(kind: Kind, write: Add) -> Add:
+def _check_add(kinds: Kinds, write: Add) -> Add:
+    kind = kinds[write.kind]
     if not kind.unique:
         raise _no_edges(kind)
     source = check_id(kind.source, write.source, "source")
@@ -203,7 +183,19 @@ def _check_add(kind: Kind, write: Add) -> Add:
     return Add(write.kind, target, source, write.value, data)
 
 
-def _check_tally(kind: Kind, write: Tally) -> Tally:
+def _check_remove(kinds: Kinds, write: Remove) -> Remove:
+    kind = kinds[write.kind]
+    if not kind.unique:
+        raise _no_edges(kind)
+    source = check_id(kind.source, write.source, "source")
+    target = check_id(kind.target, write.target, "target")
+    if source is write.source and target is write.target:
+        return write
+    return Remove(write.kind, target, source)
+
+
+def _check_tally(kinds: Kinds, write: Tally) -> Tally:
+    kind = kinds[write.kind]
     if kind.unique:
         raise BadRequest(f"Kind {kind.name} stores edges: add one instead of a tally.")
     if type(write.by) is not int or not 1 <= write.by <= VALUE_MAX:
@@ -211,6 +203,29 @@ def _check_tally(kind: Kind, write: Tally) -> Tally:
     if write.id is not None:
         check_text(write.id, "tally id")
     return Tally(write.kind, check_id(kind.target, write.target, "target"), write.by, write.id)
+
+
+def _check_put(kinds: Kinds, write: Put) -> Put:
+    check_text(write.id, "object id")
+    check_text(write.type, "object type")
+    _check_version(write.if_version)
+    data = canonical(write.data, OBJECT_BYTES_MAX, "object's data")
+    return Put(write.id, write.type, data, write.if_version)
+
+
+def _check_delete(kinds: Kinds, write: Delete) -> Delete:
+    check_text(write.id, "object id")
+    _check_version(write.if_version)
+    return write
+
+
+_CHECKS: Final[dict[type, Callable[[Kinds, Any], Write]]] = {
+    Add: _check_add,
+    Remove: _check_remove,
+    Tally: _check_tally,
+    Put: _check_put,
+    Delete: _check_delete,
+}
 
 
 def _no_edges(kind: Kind) -> BadRequest:

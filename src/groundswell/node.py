@@ -170,7 +170,8 @@ class Node:
             )
 
     def rolled(self) -> None:
-        """There may be a new rollup, made here or elsewhere: let the replicas have it at once."""
+        """There is a new rollup, made here or elsewhere: let the replicas have it at once."""
+        self._worker.heard()
         for follower in self._followers:
             follower.notify()
 

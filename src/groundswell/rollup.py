@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Final
@@ -33,7 +34,9 @@ class RollupWorker:
         pause_s: float,
         poll_s: float,
         rolled: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._store = store
         self._telemetry = telemetry
         self._events_max = events_max
@@ -44,10 +47,15 @@ class RollupWorker:
         self._urgent = asyncio.Event()
         self._waiters: list[asyncio.Future[None]] = []
         self._ended = False
+        self._rolled_at_s = -math.inf  # when a rollup was last heard of
 
     def notify(self) -> None:
         """There is something to fold."""
         self._wanted.set()
+
+    def heard(self) -> None:
+        """A rollup was made just now, perhaps by another node: the next one need not follow at once."""
+        self._rolled_at_s = self._clock()
 
     async def cover(self) -> None:
         """Return once a rollup includes everything committed before the call.
@@ -75,6 +83,10 @@ class RollupWorker:
         failing = False  # said once, not at every try
         while True:
             await _wait(self._wanted, self._poll_s)
+            while (left_s := self._rolled_at_s + self._pause_s - self._clock()) > 0:
+                if self._urgent.is_set():
+                    break
+                await _wait(self._urgent, left_s)
             self._wanted.clear()
             self._urgent.clear()
             waiters, self._waiters = self._waiters, []
@@ -93,8 +105,8 @@ class RollupWorker:
                 if failing:
                     log.warning("rollup: the store is back")
                 failing = False
+                self.heard()
                 _settle(waiters, None)
-            await _wait(self._urgent, self._pause_s)
 
     async def _round(self) -> None:
         """Fold what was queued when it began; what is added meanwhile may stay for the next round."""

@@ -16,7 +16,7 @@ from groundswell.errors import BadSettings
 from groundswell.server.app import App
 
 BACKLOG: Final = 1024
-GARBAGE: Final = 50_000  # new objects until the next look for cycles; Python's default is 700
+YOUNG_MAX: Final = 10_000  # objects until the next look for cycles; Python's default is 700
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
@@ -53,7 +53,7 @@ def collecting_rarely() -> Iterator[None]:
     young, *older = gc.get_threshold()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GARBAGE, *older)
+    gc.set_threshold(YOUNG_MAX, *older)
     try:
         yield
     finally:

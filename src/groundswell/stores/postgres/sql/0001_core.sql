@@ -60,6 +60,8 @@ ALTER TABLE groundswell.rollup
     ALTER COLUMN counts SET STORAGE EXTERNAL,
     ALTER COLUMN documents SET STORAGE EXTERNAL;
 
+-- Small functions that the planner can put in place of their calls: hence no subqueries in them, and
+-- none declared less volatile than what it is made of.
 CREATE FUNCTION groundswell.sees(state pg_snapshot, xid bigint) RETURNS boolean
 LANGUAGE sql IMMUTABLE AS $$ SELECT pg_visible_in_snapshot(xid::text::xid8, state) $$;
 
@@ -67,7 +69,17 @@ CREATE FUNCTION groundswell.xmax(state pg_snapshot) RETURNS bigint
 LANGUAGE sql IMMUTABLE AS $$ SELECT pg_snapshot_xmax(state)::text::bigint $$;
 
 CREATE FUNCTION groundswell.xip(state pg_snapshot) RETURNS bigint[]
-LANGUAGE sql IMMUTABLE AS $$ SELECT ARRAY(SELECT x::text::bigint FROM pg_snapshot_xip(state) AS x) $$;
+LANGUAGE sql IMMUTABLE AS $$ SELECT string_to_array(split_part(state::text, ':', 3), ',')::bigint[] $$;
+
+-- Unix time in milliseconds, as the program speaks of time, within what timestamps can hold.
+CREATE FUNCTION groundswell.instant(ms bigint) RETURNS timestamptz
+LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN ms IS NOT NULL THEN 'epoch'::timestamptz
+        + greatest(least(ms, 9200000000000000), -210000000000000) * interval '1 millisecond' END
+$$;
+
+CREATE FUNCTION groundswell.ms(instant timestamptz) RETURNS bigint
+LANGUAGE sql STABLE AS $$ SELECT (extract(epoch FROM instant) * 1000)::bigint $$;
 
 -- Whether `head` sees a transaction that `state` does not; `own` (0: none) does not matter.
 CREATE FUNCTION groundswell.is_beyond(head pg_snapshot, state pg_snapshot, own bigint)
@@ -81,22 +93,14 @@ RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
             WHERE x <> own AND groundswell.sees(head, x))
 $$;
 
--- Unix time in milliseconds, as the program speaks of time, within what timestamps can hold.
-CREATE FUNCTION groundswell.instant(ms bigint) RETURNS timestamptz
-LANGUAGE sql IMMUTABLE AS $$
-    SELECT CASE WHEN ms IS NOT NULL THEN 'epoch'::timestamptz
-        + greatest(least(ms, 9200000000000000), -210000000000000) * interval '1 millisecond' END
-$$;
-
-CREATE FUNCTION groundswell.ms(instant timestamptz) RETURNS bigint
-LANGUAGE sql IMMUTABLE AS $$ SELECT (extract(epoch FROM instant) * 1000)::bigint $$;
-
 -- When a commit that begins now happens: never before `floor_ms`, nor before what a rollup has published.
 CREATE FUNCTION groundswell.moment(now_ms bigint, floor_ms bigint) RETURNS timestamptz
-LANGUAGE sql VOLATILE AS $$
-    SELECT date_trunc('milliseconds', greatest(
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    RETURN date_trunc('milliseconds', greatest(
         coalesce(groundswell.instant(now_ms), clock_timestamp()), groundswell.instant(floor_ms),
-        (SELECT made_at FROM groundswell.rollup ORDER BY number DESC LIMIT 1)))
+        (SELECT made_at FROM groundswell.rollup ORDER BY number DESC LIMIT 1)));
+END
 $$;
 
 -- The timeline of the primary: new after every promotion.

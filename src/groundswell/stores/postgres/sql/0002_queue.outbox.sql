@@ -16,9 +16,13 @@ CREATE INDEX event_xid ON groundswell.event (xid);
 CREATE FUNCTION groundswell.tick() RETURNS pg_snapshot
 LANGUAGE sql VOLATILE AS $$ SELECT pg_current_snapshot() $$;
 
--- Lets go of what is folded: all that `state` sees.
-CREATE FUNCTION groundswell.finish(state pg_snapshot) RETURNS void
+-- Lets go of what is folded: all that `state` sees and `before` did not. The bounds keep it from walking
+-- over what earlier calls have deleted and vacuum has not yet removed.
+CREATE FUNCTION groundswell.finish(before pg_snapshot, state pg_snapshot) RETURNS void
 LANGUAGE sql VOLATILE AS $$
     DELETE FROM groundswell.event
-    WHERE xid < groundswell.xmax(state) AND groundswell.sees(state, xid)
+    WHERE xid >= groundswell.xmax(before) AND xid < groundswell.xmax(state)
+        AND groundswell.sees(state, xid);
+    DELETE FROM groundswell.event
+    WHERE xid = ANY (groundswell.xip(before)) AND groundswell.sees(state, xid);
 $$;

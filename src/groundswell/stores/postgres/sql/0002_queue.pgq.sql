@@ -40,21 +40,22 @@ $$;
 
 -- Lets go of what is folded: the batches of which `state` sees everything. A bounded rollup ends within
 -- one, which stays open and keeps its events from being rotated away.
-CREATE FUNCTION groundswell.finish(state pg_snapshot) RETURNS void
+CREATE FUNCTION groundswell.finish(before pg_snapshot, state pg_snapshot) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-    batch bigint;
-    tick pg_snapshot;
+    newest bigint;
+    batch record;
 BEGIN
+    SELECT max(tick_id) INTO STRICT newest
+    FROM pgq.tick JOIN pgq.queue ON queue_id = tick_queue WHERE queue_name = 'groundswell';
     LOOP
-        batch := pgq.next_batch('groundswell', 'groundswell');
-        EXIT WHEN batch IS NULL;
-        SELECT tick_snapshot::text::pg_snapshot INTO STRICT tick
-        FROM pgq.subscription
-        JOIN pgq.tick ON tick_queue = sub_queue AND tick_id = sub_next_tick
-        WHERE sub_batch = batch;
-        EXIT WHEN groundswell.is_beyond(tick, state, 0);
-        PERFORM pgq.finish_batch(batch);
+        batch := pgq.next_batch_custom('groundswell', 'groundswell', NULL, NULL, NULL);
+        EXIT WHEN batch.batch_id IS NULL OR groundswell.is_beyond((
+            SELECT tick_snapshot::text::pg_snapshot
+            FROM pgq.tick JOIN pgq.queue ON queue_id = tick_queue
+            WHERE queue_name = 'groundswell' AND tick_id = batch.cur_tick_id), state, 0);
+        PERFORM pgq.finish_batch(batch.batch_id);
+        EXIT WHEN batch.cur_tick_id = newest;  -- spares the question whether there is another
     END LOOP;
 END
 $$;

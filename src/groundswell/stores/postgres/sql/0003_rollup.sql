@@ -151,7 +151,7 @@ BEGIN
            NOT whole
     FROM published AS p;
 
-    PERFORM groundswell.finish(stop);
+    PERFORM groundswell.finish(last.snapshot, stop);
     DELETE FROM groundswell.rollup AS r WHERE r.number <= next - rollups_kept;
     PERFORM pg_notify('groundswell', next::text);
 END
