@@ -386,7 +386,7 @@ class Node:
             epoch=head.epoch,
             revision=str(head.revision),
             rollup=head.rollup,
-            backlog=head.backlog,
+            backlog=await self._store.backlog(),
             replicas=[
                 ReplicaStatus(
                     replica.name,
@@ -406,7 +406,7 @@ class Node:
         now_s = time.monotonic()
         with contextlib.suppress(StoreUnavailable):  # the other metrics tell most when it is away
             head = await self._store.head()
-            self.telemetry.backlog.set(head.backlog)
+            self.telemetry.backlog.set(await self._store.backlog())
             self.telemetry.rollup_number.set(head.rollup)
         for replica, _ in self._replicas:
             at = replica.standing

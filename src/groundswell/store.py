@@ -67,7 +67,6 @@ class Head(msgspec.Struct, frozen=True):
     epoch: int
     revision: Revision  # all that was committed when the store was asked
     rollup: int  # number of the newest rollup
-    backlog: int  # events that wait for a rollup
 
 
 class Rolled(msgspec.Struct, frozen=True):
@@ -268,6 +267,9 @@ class Store(Source, Protocol):
 
     async def head(self) -> Head:
         """Where the store stands now; the revision includes every commit acknowledged before."""
+
+    async def backlog(self) -> int:
+        """How many events wait for a rollup; of a very long queue, how many at least."""
 
     async def recount(self, kind: str, target: Id) -> Counter:
         """The truth behind a counter, counted from the edges as they are now: slow, for checks.

@@ -256,11 +256,14 @@ class MemoryStore:
 
     async def head(self) -> Head:  # noqa: D102
         self._check_open()
-        backlog = sum(
+        return Head(self.epoch, Revision.upto(self._xid), self._rolled.number)
+
+    async def backlog(self) -> int:  # noqa: D102
+        self._check_open()
+        return sum(
             sum(1 for e in counts.values() if e.count or e.sum) + len(documents)
             for _, counts, documents in self._queue
         )
-        return Head(self.epoch, Revision.upto(self._xid), self._rolled.number, backlog)
 
     async def feed(self, after: int, changes_max: int) -> Feed:  # noqa: D102
         self._check_open()

@@ -180,4 +180,4 @@ async def check_settled(store: Store, keys: Iterable[Key]) -> None:
         replayed |= by_key(rollup.counts)
         assert all(counter.count >= 0 for counter in replayed.values()), "a count below zero"
     assert {key: replayed.get(key, Counter(0)) for key in keys} == truth
-    assert (await store.head()).backlog == 0
+    assert await store.backlog() == 0

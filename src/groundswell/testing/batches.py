@@ -82,7 +82,7 @@ class BatchSuite(Suite):
             atomic=True,
         )
         assert codes(done) == [True, True, True, True, False]
-        assert (await store.head()).backlog == 4
+        assert await store.backlog() == 4
 
     async def test_an_atomic_batch_with_a_refusal_does_not_happen_at_all(
         self, store: Store
@@ -208,7 +208,7 @@ class BatchSuite(Suite):
                 Batch((Tally("view", 1), Tally("view", 1, 3))),
             ]
         )
-        assert (await store.head()).backlog == 4  # like 1, like 2, view 1, object x
+        assert await store.backlog() == 4  # like 1, like 2, view 1, object x
         rolled = await store.rollup(100)
         assert rolled is not None
         assert rolled.events == 4
@@ -217,9 +217,8 @@ class BatchSuite(Suite):
         await commit(store, Add("like", 1, 1))
         before = await store.head()
         await commit(store, Add("like", 1, 1), Remove("like", 1, 2), Delete("x"))
-        after = await store.head()
-        assert (after.backlog, after.rollup) == (before.backlog, before.rollup)
-        assert after.revision.includes(before.revision)
+        assert await store.backlog() == 1
+        assert (await store.head()).revision.includes(before.revision)
 
     async def test_a_commit_whose_changes_cancel_out_moves_no_count(self, store: Store) -> None:
         await commit(store, Add("like", 1, 1), Add("review", 1, 1, 2))
@@ -232,7 +231,7 @@ class BatchSuite(Suite):
         )
         assert zero.effects == ()
         assert zero.xid is not None
-        assert (await store.head()).backlog == 2
+        assert await store.backlog() == 2
         await check_settled(store, [("like", 1), ("review", 1)])
         rolled = (await store.counters([("like", 1)])).revision
         assert rolled.sees(zero.xid)
@@ -243,7 +242,7 @@ class BatchSuite(Suite):
         )
         assert add.effects == (Effect("like", 1, 3),)
         assert remove.effects == (Effect("like", 1, -3),)
-        assert (await store.head()).backlog == 0
+        assert await store.backlog() == 0
         await check_settled(store, [("like", 1)])
         assert all(not rollup.counts for rollup in await follow(store))
 

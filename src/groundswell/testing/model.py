@@ -191,8 +191,9 @@ class StoreMachine(RuleBasedStateMachine):
     def head(self) -> None:
         self._same(
             lambda store: store.head(),
-            lambda side, head: (side.revision(head.revision), head.rollup, head.backlog),
+            lambda side, head: (side.revision(head.revision), head.rollup),
         )
+        self._same(lambda store: store.backlog(), lambda side, backlog: backlog)
 
     @rule(back=st.integers(-2, ROLLUPS_KEPT + 2), changes_max=st.integers(1, 8))
     def feed(self, back: int, changes_max: int) -> None:

@@ -138,7 +138,7 @@ class ObjectSuite(Suite):
             put(4, if_version=0),
         )
         assert codes(done) == [True, True, "version-conflict", True, True]
-        assert (await store.head()).backlog == 1
+        assert await store.backlog() == 1
         document = await stored(store)
         assert document is not None
         assert (document.version, document.data) == (4, json(n=4))

@@ -139,7 +139,7 @@ class RollupSuite(Suite):
         await commit(store, Add("like", 1, 1))
         await drain(store)
         zero = await commit(store, Remove("like", 1, 1), Add("like", 1, 1))
-        assert (await store.head()).backlog == 0
+        assert await store.backlog() == 0
         rolled = await store.rollup(10)
         assert rolled is not None
         assert zero.xid is not None

@@ -190,9 +190,12 @@ class TogetherSuite(Suite):
         feed, documents = await store.feed(0, 10), await store.documents(["x"])
         store = await self.reopen(store)
         assert (store.identity, store.epoch) == (identity, epoch)
-        assert await store.head() == head
+        after = await store.head()
+        assert (after.epoch, after.rollup) == (head.epoch, head.rollup)
+        assert after.revision.includes(head.revision)
         assert await store.edge("review", 1, 1) == edge
-        assert await store.feed(0, 10) == feed
+        again = await store.feed(0, 10)
+        assert (again.rollups, again.latest, again.behind) == (feed.rollups, feed.latest, False)
         assert await store.documents(["x"]) == documents
         assert await outcome(store, Tally("view", 1, 2, "a")) == NOTHING_DONE
         assert codes(await commit(store, Add("seat", "1", 2))) == ["seat-taken"]

@@ -1,8 +1,8 @@
 """Commits that the database decides alone: one statement per kind looks, writes and queues.
 
-Adds and removes of kinds without values and seats, each edge at most once, and tallies without ids: what
-a spike is made of. What each write came to is read off the rows that the statement returned. Everything
-else is `planned`.
+Adds and removes of kinds without values and seats, no edge written in two ways, and tallies without ids:
+what a spike is made of. What each write came to is read off the rows that the statement returned.
+Everything else is `planned`.
 """
 
 from __future__ import annotations
@@ -34,16 +34,22 @@ class Edges:
         self.kind = kind
         self.adds: list[Add] = []
         self.removes: list[Remove] = []
+        self.open: set[Pair] = set()  # edges whose first write has not been answered yet
         # Once done. `born`: added where there was none; `gone`: removed; None stands for all of them.
         self.born: set[Pair] | None = None
         self.replaced: set[Pair] = set()  # added over other data
         self.gone: set[Pair] | None = None
 
-    def is_distinct(self) -> bool:
-        """Whether no edge is written twice, so that no write depends on another."""
-        pairs = {(write.target, write.source) for write in self.adds}
-        pairs.update([(write.target, write.source) for write in self.removes])
-        return len(pairs) == len(self.adds) + len(self.removes)
+    def settle(self) -> bool:
+        """Leave out repetitions, which change nothing; False where an edge is written in two ways."""
+        adds = {(write.target, write.source): write for write in self.adds}
+        removes = {(write.target, write.source): write for write in self.removes}
+        repeated = len(adds) < len(self.adds)
+        if repeated and any(w.data != adds[w.target, w.source].data for w in self.adds):
+            return False
+        self.adds, self.removes = list(adds.values()), list(removes.values())
+        self.open = {*adds, *removes}
+        return len(self.open) == len(adds) + len(removes)
 
     def statement(self, queue: Queue, start: str) -> tuple[str, list[Any]]:
         """What is to be executed, and its parameters after those of `start`."""
@@ -73,8 +79,11 @@ class Edges:
             self.gone = set(zip(gone_targets, gone_sources, strict=True))
 
     def effect(self, write: Add | Remove) -> int | None:
-        """What the write did to the count; None: it changed nothing."""
+        """What the write did to the count, asked in order of the writes; None: it changed nothing."""
         pair = (write.target, write.source)
+        if pair not in self.open:
+            return None  # it says what another one here has said
+        self.open.discard(pair)
         if isinstance(write, Remove):
             return -1 if self.gone is None or pair in self.gone else None
         if self.born is None or pair in self.born:
@@ -110,7 +119,7 @@ class Group:
                 else:
                     return None
         group.edges = {name: one for name, one in edges.items() if one.adds or one.removes}
-        return group if all(one.is_distinct() for one in group.edges.values()) else None
+        return group if all([one.settle() for one in group.edges.values()]) else None
 
 
 async def commit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,16 +13,16 @@ from psycopg_pool import PoolClosed, PoolTimeout
 
 from groundswell.errors import StoreUnavailable, StoreUnusable
 
+_FULL: Final = "The server has no connection left: lower `connections`, or raise its limit."
+
 _UNUSABLE: Final[dict[type[psycopg.Error], str]] = {
     pg.InvalidSchemaName: "Run `groundswell migrate` first.",
     pg.UndefinedTable: "Run `groundswell migrate` first.",
     pg.UndefinedColumn: "Run `groundswell migrate` first.",
     pg.UndefinedFunction: "Run `groundswell migrate` first.",
-    pg.InvalidCatalogName: "Create the database, or name another one.",
-    pg.InvalidPassword: "Check user and password of the URL.",
-    pg.InvalidAuthorizationSpecification: "Check user and password of the URL, and pg_hba.conf.",
     pg.InsufficientPrivilege: (
-        "Grant the user what it lacks: ownership of schema groundswell, and with PgQ the role pgq_admin."
+        "Grant the user what it lacks: ownership of schema groundswell (to make it, CREATE on the "
+        "database), and with PgQ the role pgq_admin."
     ),
     pg.ReadOnlySqlTransaction: (
         "This server takes no writes: name the primary, or all hosts and "
@@ -33,10 +34,37 @@ _UNAVAILABLE: Final[dict[type[psycopg.Error], str]] = {
     pg.LockNotAvailable: "Another session holds the lock; look for long transactions.",
     pg.IdleInTransactionSessionTimeout: "This process stood still too long in the middle of it.",
     pg.DiskFull: "Free disk space on the server, then try again.",
-    pg.TooManyConnections: "The server has no connection left: lower `connections`, or raise its limit.",
+    pg.TooManyConnections: _FULL,
     pg.DeadlockDetected: "It met other writes on the same rows again and again; try again.",
     pg.SerializationFailure: "It met other writes on the same rows again and again; try again.",
 }
+# A connection that is not made fails without a code: only its text tells why, in English unless the server's
+# `lc_messages` says otherwise.
+_NOT_MADE: Final[tuple[tuple[str, type[StoreUnavailable], str], ...]] = (
+    (
+        r'database "[^"]*" does not exist',
+        StoreUnusable,
+        "Create the database, or name another one.",
+    ),
+    (
+        r'authentication failed|no password supplied|role "[^"]*" (does not exist|is not permitted)',
+        StoreUnusable,
+        "Check the URL's user and password, and pg_hba.conf.",
+    ),
+    (r"pg_hba\.conf", StoreUnusable, "Check the URL, and pg_hba.conf on the server."),
+    (r"permission denied for database", StoreUnusable, "Grant the user CONNECT on the database."),
+    (r"too many (clients|connections)|connection slots are reserved", StoreUnavailable, _FULL),
+    (
+        r"session is read-only|is in hot standby mode",
+        StoreUnavailable,
+        "No server that was named takes writes now: is a failover under way, or a host missing?",
+    ),
+    (
+        r"^(connection (failed|timeout expired)|failed to resolve)",
+        StoreUnavailable,
+        "Is the server running, and are host and port right?",
+    ),
+)
 
 
 @contextlib.contextmanager
@@ -46,8 +74,8 @@ def translated(doing: str) -> Iterator[None]:
         yield
     except PoolTimeout as error:
         raise StoreUnavailable(
-            f"{doing}: all connections to PostgreSQL were busy. Nothing was changed; try again, or raise "
-            "`connections`."
+            f"{doing}: no connection to PostgreSQL became free in time. Nothing was changed; try again, or "
+            "raise `connections`, or the server's limit where the log tells of it."
         ) from error
     except PoolClosed as error:
         raise StoreUnavailable("The store has been closed; nothing was changed.") from error
@@ -63,10 +91,14 @@ def unavailable(doing: str, error: psycopg.Error) -> StoreUnavailable | None:
     what = f"{doing}: {first_line(error)}"
     for cls, advice in _UNUSABLE.items():
         if isinstance(error, cls):
-            return StoreUnusable(f"{what} {advice}")
+            return StoreUnusable(f"{what} Nothing was changed. {advice}")
     for cls, advice in _UNAVAILABLE.items():
         if isinstance(error, cls):
             return StoreUnavailable(f"{what} Nothing of it was changed. {advice}")
+    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+        for text, kind, advice in _NOT_MADE:
+            if re.search(text, first_line(error)):
+                return kind(f"{what} Nothing was changed. {advice}")
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         return StoreUnavailable(f"{what} What was not acknowledged is not promised.")
     return None

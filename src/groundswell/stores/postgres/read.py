@@ -65,17 +65,24 @@ async def standing(connection: Connection) -> Revision:
 
 async def head(connection: Connection, epoch: int) -> Head:
     """Where the store stands."""
-    number, snapshot, backlog = await fetch_one(
+    number, snapshot = await fetch_one(
+        connection, "SELECT number, head::text FROM groundswell.state"
+    )
+    return Head(epoch, parse(snapshot), number)
+
+
+async def backlog(connection: Connection) -> int:
+    """How many events wait for a rollup, up to BACKLOG_MAX."""
+    [events] = await fetch_one(
         connection,
         """
-        SELECT s.number, s.head::text, (
-            SELECT count(*) FROM (
-                SELECT FROM groundswell.unfolded(s.snapshot) WHERE type <> 'mark' LIMIT %s) AS events)
-        FROM groundswell.state AS s
+        SELECT count(*) FROM (
+            SELECT FROM groundswell.state AS s, groundswell.unfolded(s.snapshot) AS e
+            WHERE e.type <> 'mark' LIMIT %s) AS counted
         """,
         [BACKLOG_MAX],
     )
-    return Head(epoch, parse(snapshot), number, backlog)
+    return int(events)
 
 
 _FEED: Final = f"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterable
 from importlib import resources
@@ -71,7 +72,7 @@ async def _migrate(
     scripts = migrations(queue)
     _refuse_newer(before, len(scripts))
     if not before:
-        await connection.execute("CREATE SCHEMA IF NOT EXISTS groundswell")
+        await _make_schema(connection)
     for script in scripts[before:]:
         await connection.execute(script.encode())
     if not before:
@@ -90,12 +91,31 @@ async def _stands(connection: Connection) -> tuple[int, Queue | None]:
         "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'groundswell'"
     )
     row = await cursor.fetchone()
-    said = "" if row is None else row[0] or ""
-    if not said.startswith("version "):
+    said = re.fullmatch(r"version (\d+)", "" if row is None else row[0] or "")
+    if said is None:
         return 0, None
     cursor = await connection.execute("SELECT queue FROM groundswell.identity")
     found = await cursor.fetchone()
-    return int(said.removeprefix("version ")), found[0] if found else None
+    return int(said[1]), found[0] if found else None
+
+
+async def _make_schema(connection: Connection) -> None:
+    """Make it, unless there is an empty one, made for a user who may make none."""
+    cursor = await connection.execute(
+        """
+        SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid)
+            OR EXISTS (SELECT FROM pg_proc WHERE pronamespace = n.oid)
+        FROM pg_namespace AS n WHERE nspname = 'groundswell'
+        """
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        await connection.execute("CREATE SCHEMA groundswell")
+    elif row[0]:
+        raise StoreUnusable(
+            "The database has a schema groundswell that is no store's (its comment would say which "
+            "version); nothing was changed. Use another database."
+        )
 
 
 def _refuse_newer(version: int, known: int) -> None:

@@ -32,12 +32,16 @@ _COUNT_CHANGES: Final = msgspec.json.Decoder(tuple[CountChange, ...])
 
 def head(connection: sqlite3.Connection, epoch: int) -> Head:
     """Where the store stands."""
-    with transaction(connection, write=False):
-        xid, number = connection.execute("SELECT xid, rollup FROM head").fetchone()
-        backlog = connection.execute(
-            "SELECT (SELECT count(*) FROM event) + (SELECT count(*) FROM object_event)"
-        ).fetchone()[0]
-    return Head(epoch, Revision.upto(xid), number, backlog)
+    xid, number = connection.execute("SELECT xid, rollup FROM head").fetchone()
+    return Head(epoch, Revision.upto(xid), number)
+
+
+def backlog(connection: sqlite3.Connection) -> int:
+    """How many events wait for a rollup."""
+    counted = connection.execute(
+        "SELECT (SELECT count(*) FROM event) + (SELECT count(*) FROM object_event)"
+    ).fetchone()
+    return int(counted[0])
 
 
 def feed(connection: sqlite3.Connection, epoch: int, after: int, changes_max: int) -> Feed:

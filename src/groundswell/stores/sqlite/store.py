@@ -147,6 +147,9 @@ class SqliteStore:
     async def head(self) -> Head:  # noqa: D102
         return await self._read(read.head, self.epoch)
 
+    async def backlog(self) -> int:  # noqa: D102
+        return await self._read(read.backlog)
+
     async def feed(self, after: int, changes_max: int) -> Feed:  # noqa: D102
         return await self._read(read.feed, self.epoch, after, changes_max)
 
