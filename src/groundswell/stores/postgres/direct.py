@@ -7,6 +7,7 @@ Everything else is `planned`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -34,6 +35,7 @@ class Edges:
         self.kind = kind
         self.adds: list[Add] = []
         self.removes: list[Remove] = []
+        self.repeated = False  # whether a write was left out as a repetition
         self.open: set[Pair] = set()  # edges whose first write has not been answered yet
         # Once done. `born`: added where there was none; `gone`: removed; None stands for all of them.
         self.born: set[Pair] | None = None
@@ -44,8 +46,8 @@ class Edges:
         """Leave out repetitions, which change nothing; False where an edge is written in two ways."""
         adds = {(write.target, write.source): write for write in self.adds}
         removes = {(write.target, write.source): write for write in self.removes}
-        repeated = len(adds) < len(self.adds)
-        if repeated and any(w.data != adds[w.target, w.source].data for w in self.adds):
+        self.repeated = len(adds) + len(removes) < len(self.adds) + len(self.removes)
+        if self.repeated and any(w.data != adds[w.target, w.source].data for w in self.adds):
             return False
         self.adds, self.removes = list(adds.values()), list(removes.values())
         self.open = {*adds, *removes}
@@ -77,6 +79,11 @@ class Edges:
             self.replaced = {pair for pair, new in found if not new}
         if gone_targets is not None:
             self.gone = set(zip(gone_targets, gone_sources, strict=True))
+
+    @property
+    def all_born(self) -> bool:
+        """Whether there were adds alone, no repetitions, and each added an edge."""
+        return self.born is None and not self.removes and not self.repeated
 
     def effect(self, write: Add | Remove) -> int | None:
         """What the write did to the count, asked in order of the writes; None: it changed nothing."""
@@ -119,7 +126,7 @@ class Group:
                 else:
                     return None
         group.edges = {name: one for name, one in edges.items() if one.adds or one.removes}
-        return group if all([one.settle() for one in group.edges.values()]) else None
+        return group if all(one.settle() for one in group.edges.values()) else None
 
 
 async def commit(
@@ -149,8 +156,9 @@ async def commit(
     for written, row in zip(edges, rows, strict=False):
         written.done(row[4:])
     xid, snapshot, at_ms = rows[-1][:3]
-    answers = [_answer(group, batch) for batch in batches]
-    if all(UNCHANGED not in outcomes for outcomes, _ in answers):
+    plain = not group.tallies and all(written.all_born for written in edges)
+    answers = [_answer(group, batch, plain=plain) for batch in batches]
+    if plain or all(UNCHANGED not in outcomes for outcomes, _ in answers):
         seen = including(parse(snapshot), xid)
     else:
         seen = await read.standing(connection)  # it covers whoever was faster
@@ -161,8 +169,17 @@ async def commit(
     return committed, at_ms
 
 
-def _answer(group: Group, batch: Batch) -> tuple[tuple[Outcome, ...], tuple[Effect, ...]]:
-    """What one batch came to: its outcomes, and its effects on counts."""
+def _answer(
+    group: Group, batch: Batch, *, plain: bool
+) -> tuple[tuple[Outcome, ...], tuple[Effect, ...]]:
+    """What one batch came to: its outcomes, and its effects on counts.
+
+    `plain` says that there was nothing but adds of edges that were not there.
+    """
+    if plain:
+        keys = [(write.kind, write.target) for write in batch.writes if isinstance(write, Add)]
+        effects = tuple(Effect(*key, by) for key, by in Counter(keys).items())
+        return (CHANGED,) * len(batch.writes), effects
     outcomes: list[Outcome] = []
     moved: dict[Key, int] = {}
     for write in batch.writes:

@@ -167,7 +167,8 @@ class Server:
             if era.running:
                 await asyncio.wait(set(era.running), timeout=CLOSE_S)
             await era.pool.close(timeout=1.0)
-        await asyncio.gather(*self._endings, return_exceptions=True)
+        if self._endings:  # those of a silent server may never end
+            await asyncio.wait(set(self._endings), timeout=1.0)
 
     # --- use ------------------------------------------------------------------------------------
 
