@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: run test check lint types layers pure bench clean
+.PHONY: run test check lint types layers pure bench bench-postgres clean
 
 run: $(VENV)/run
 	$(BIN)/groundswell demo $(DEMO)
@@ -32,6 +32,9 @@ pure: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/speed.py
+
+bench-postgres: $(VENV)/dev
+	$(BIN)/python benchmarks/postgres.py $(BENCH)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

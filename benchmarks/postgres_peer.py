@@ -43,7 +43,7 @@ Like = Callable[[Any, int, int], Awaitable[bool]]
 async def like(pool: Any, post: int, user: int) -> bool:
     """What everybody writes first."""
     async with pool.acquire() as connection, connection.transaction():
-        changed = await connection.execute(INSERT, post, user) == "INSERT 0 1"
+        changed: bool = await connection.execute(INSERT, post, user) == "INSERT 0 1"
         if changed:
             await connection.execute(UPDATE, post)
         return changed

@@ -10,19 +10,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
-import platform
 import re
-import shutil
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple
 
-import msgspec
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.common import Figure, Wrk, conclude, machine, missing
 
 from groundswell.demo import child
 from groundswell.model import Add, Level
@@ -63,24 +60,6 @@ wrk.headers["Content-Type"] = "application/json"
 """
 
 
-class Figure(NamedTuple):
-    """One line of the table."""
-
-    what: str
-    unit: str
-    target: float
-    runs: list[float]
-    at_most: bool = False
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.runs)
-
-    @property
-    def reached(self) -> bool:
-        return self.median <= self.target if self.at_most else self.median >= self.target
-
-
 class Bench:
     """A folder for scripts and stores, and the settings of the run."""
 
@@ -88,13 +67,14 @@ class Bench:
         self.folder = folder
         self.seconds = seconds
         self.runs = runs
-        self._salt = 0
+        self._wrk = Wrk(folder)
+        self._stores = 0
 
     @contextlib.asynccontextmanager
     async def node(self) -> AsyncIterator[child.Child]:
         """A node with three undelayed replicas on a new store."""
-        self._salt += 1
-        store = f"sqlite:///{self.folder / f'{self._salt}.db'}"
+        self._stores += 1
+        store = f"sqlite:///{self.folder / f'{self._stores}.db'}"
         async with child.node(["--store", store, "--replicas", "3"]) as running:
             yield running
 
@@ -102,22 +82,10 @@ class Bench:
         self, url: str, connections: int, script: str | None = None, seconds: int | None = None
     ) -> float:
         """Requests per second; raises if any was refused."""
-        arguments = ["-t1", f"-c{connections}", f"-d{seconds or self.seconds}s"]
-        if script is not None:
-            self._salt += 1
-            path = self.folder / f"{self._salt}.lua"
-            path.write_text(script.format(salt=self._salt, bulk=BULK, keys=KEYS))
-            arguments += ["-s", str(path)]
-        process = await asyncio.create_subprocess_exec(
-            "wrk", *arguments, url, stdout=asyncio.subprocess.PIPE
+        done = await self._wrk(
+            url, connections, seconds or self.seconds, script, bulk=BULK, keys=KEYS
         )
-        said = (await process.communicate())[0].decode()
-        if "Non-2xx" in said or "Socket errors" in said:
-            raise RuntimeError(f"wrk met errors:\n{said}")
-        rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
-        if rate is None:
-            raise RuntimeError(f"wrk did not say its rate:\n{said}")
-        return float(rate[1])
+        return done.rate
 
     async def repeat(self, measure: Callable[[], Awaitable[float]]) -> list[float]:
         return [await measure() for _ in range(self.runs)]
@@ -213,40 +181,25 @@ async def fill(gs: Groundswell, counters: int) -> None:
     await session.count("like", 0, level=Level.LINEARIZABLE)
 
 
-def show(figures: list[Figure]) -> None:
-    print(f"{'':52}{'median':>10}{'min':>10}{'max':>10}{'target':>10}")
-    for figure in figures:
-        low, high = min(figure.runs), max(figure.runs)
-        sign = "<=" if figure.at_most else ">="
-        verdict = "reached" if figure.reached else "MISSED"
-        print(
-            f"{figure.what + ', ' + figure.unit:52}{figure.median:10,.0f}{low:10,.0f}{high:10,.0f}"
-            f"{sign + format(figure.target, ',.0f'):>10}  {verdict}"
-        )
-
-
 async def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    if shutil.which("wrk") is None:
-        print("wrk is not installed; .ci/packages installs it.", file=sys.stderr)
+    if why := missing():
+        print(why, file=sys.stderr)
         return 2
     print(
-        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; "
-        f"load generator on the same machine; {arguments.runs} runs of {arguments.seconds} s each"
+        f"{machine()}; load generator on the same machine; {arguments.runs} runs of "
+        f"{arguments.seconds} s each"
     )
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="groundswell-") as folder:
         bench = Bench(Path(folder), arguments.seconds, arguments.runs)
         for measure in (reads, writes, visibility, memory):
             figures += await measure(bench)
-    show(figures)
-    if arguments.json:
-        arguments.json.write_bytes(msgspec.json.encode([f._asdict() for f in figures]))
-    return 0 if all(figure.reached for figure in figures) else 1
+    return conclude(figures, arguments.json)
 
 
 if __name__ == "__main__":

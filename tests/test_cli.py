@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import sqlite3
 import subprocess
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 import nodes
+from clusters import Cluster
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +69,7 @@ def test_an_id_is_what_the_kind_says(node: nodes.Node, target: str, source: str)
 
 def test_status_shows_the_replicas(node: nodes.Node) -> None:
     shown = run(node, "status")
-    assert shown.startswith("SqliteStore ")
+    assert shown.startswith("SQLite, ")
     assert "replica-a" in shown
     assert f"version {version('groundswell')}" in shown
 
@@ -168,16 +171,19 @@ def test_a_call_that_is_refused_is_one_line(
 @pytest.mark.parametrize(
     ("command", "url", "said"),
     [
-        ("serve", "mysql://me:secret@host/db", "there are sqlite:///file.db and memory://"),
-        ("migrate", "groundswell.db", "there are sqlite:///file.db and memory://"),
+        ("serve", "mysql://me:secret@host/db", "there are sqlite:///file.db, postgresql://user@"),
+        ("migrate", "groundswell.db", "there are sqlite:///file.db, postgresql://user@"),
         ("serve", "sqlite://groundswell.db", "sqlite:///file.db"),
         ("migrate", "sqlite://[", "URL"),
+        ("serve", "postgresql://me:secret@host/db?connect_timeuot=1", "cannot be read"),
+        ("migrate", "postgresql://me:se%zzcret@host/db", "cannot be read"),
     ],
 )
 def test_a_bad_store_url_is_one_line(tmp_path: Path, command: str, url: str, said: str) -> None:
     line = failed(nodes.command(tmp_path, command, "--store", url), "bad-settings")
     assert said in line
     assert "secret" not in line
+    assert "cret@" not in line
     assert list(tmp_path.iterdir()) == []
 
 
@@ -210,6 +216,58 @@ def test_a_locked_database_is_one_line(tmp_path: Path) -> None:
         other.execute("BEGIN EXCLUSIVE")
         done = nodes.command(tmp_path, "serve", "--port", "0", "--store", "sqlite:///held.db")
         assert "Another process holds the database" in failed(done, "store-unusable")
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate"])
+def test_a_server_that_is_not_there_or_never_answers_is_one_line(
+    tmp_path: Path, command: str
+) -> None:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as hole:
+        port = hole.getsockname()[1]
+        url = f"postgresql://me:secret@127.0.0.1:{port}/x?connect_timeout=2"
+        line = failed(nodes.command(tmp_path, command, "--store", url), "store-unavailable")
+        assert "timeout expired. Nothing was changed. Is the server running" in line
+    line = failed(nodes.command(tmp_path, command, "--store", url), "store-unavailable")
+    assert f"port {port} failed: Connection refused. Nothing was changed." in line
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate"])
+def test_a_wrong_database_or_password_is_one_line(
+    tmp_path: Path, cluster: Cluster, command: str
+) -> None:
+    url = cluster.url("nowhere")
+    line = failed(nodes.command(tmp_path, command, "--store", url), "store-unusable")
+    assert 'database "nowhere" does not exist. Nothing was changed. Create' in line
+    assert cluster.password not in line
+    url = cluster.url().replace(cluster.password, "mistaken")
+    line = failed(nodes.command(tmp_path, command, "--store", url), "store-unusable")
+    assert "Check the URL's user and password" in line
+    assert "mistaken" not in line
+
+
+def test_a_database_is_migrated_before_it_is_served(tmp_path: Path, database: str) -> None:
+    store = ("--store", database)
+    line = failed(nodes.command(tmp_path, "serve", "--port", "0", *store), "store-unusable")
+    assert "Run `groundswell migrate` first." in line
+    done = nodes.command(tmp_path, "migrate", *store, "--queue", "outbox")
+    shown = re.sub(r":[^:@]*@", ":***@", database)
+    assert done.stdout.startswith(f"{shown} was at version 0, now at version ")
+    line = failed(nodes.command(tmp_path, "migrate", *store, "--queue", "pgq"), "store-unusable")
+    assert "queue is outbox, the settings say pgq; nothing was changed" in line
+    with nodes.running(tmp_path, *store) as node:
+        assert f"store {shown}, 1 replica(s)." in node.output()
+        assert run(node, "add", "like", "42", "7") == "added; count 1"
+        assert run(node, "status").startswith("PostgreSQL, queue outbox, ")
+        assert node.terminate() == 0
+        assert str(urlsplit(database).password) not in node.output()
+
+
+def test_an_unknown_queue_is_one_line(tmp_path: Path) -> None:
+    done = nodes.command(tmp_path, "migrate", "--queue", "kafka")
+    assert "queue" in failed(done, "bad-settings")
+    done = nodes.command(tmp_path, "serve", "--standby", "postgresql://host/x")
+    assert "`standby` goes with a PostgreSQL store only" in failed(done, "bad-settings")
 
 
 def test_a_port_in_use_is_one_line(tmp_path: Path, node: nodes.Node) -> None:

@@ -37,8 +37,6 @@ class Revision(msgspec.Struct, frozen=True, array_like=True):
     @classmethod
     def of(cls, xmax: int, xip: tuple[int, ...] = ()) -> Self:
         """All ids below `xmax` but those in `xip` (in any order)."""
-        if not xip:
-            return cls(xmax, xmax)
         running = sorted({xid for xid in xip if 0 <= xid < xmax})
         while running and running[-1] == xmax - 1:
             xmax -= 1
@@ -84,6 +82,8 @@ class Revision(msgspec.Struct, frozen=True, array_like=True):
     @property
     def is_canonical(self) -> bool:
         """Whether the fields are in the form that `of` builds; anything decoded must be."""
+        if not self.xip:
+            return self.xmin == self.xmax
         return self == Revision.of(self.xmax, self.xip) and len(set(self.xip)) == len(self.xip)
 
 

@@ -12,7 +12,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+
+import nodes
 
 DATA = Path(
     os.environ.get("GROUNDSWELL_DATA", Path(__file__).parents[2].parent / "shared" / "data")
@@ -78,6 +81,22 @@ def test_the_drawn_spike_shows_every_anomaly_where_it_is_allowed_and_only_there(
     report = (tmp_path / "groundswell-report.html").read_text()
     assert "One spike, five consistency levels" in report
     assert not re.search(r'<(script|link)[^>]+(src|href)="http', report), "it needs the network"
+
+
+@pytest.mark.parametrize("queue", ["auto", "outbox"])
+def test_the_drawn_spike_on_postgresql(tmp_path: Path, database: str, queue: str) -> None:
+    """The same table with the same zeros; a database without a store is migrated first."""
+    if queue != "auto":
+        nodes.command(tmp_path, "migrate", "--store", database, "--queue", queue)
+    result = demo(tmp_path, "--seconds", "15", "--store", database)
+    check_levels(result)
+    assert result["trace"] == {"actions": 133_069, "edges": 119_732, "counts_exact": True}
+    with psycopg.connect(database) as connection:
+        [(edges,)] = connection.execute("SELECT count(*) FROM groundswell.edge_like")
+        [(likes,)] = connection.execute(
+            "SELECT sum(count)::bigint FROM groundswell.counter WHERE kind = 'like'"
+        )
+    assert edges == likes == 119_732
 
 
 @needs_higgs

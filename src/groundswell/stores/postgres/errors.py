@@ -38,8 +38,8 @@ _UNAVAILABLE: Final[dict[type[psycopg.Error], str]] = {
     pg.DeadlockDetected: "It met other writes on the same rows again and again; try again.",
     pg.SerializationFailure: "It met other writes on the same rows again and again; try again.",
 }
-# A connection that is not made fails without a code: only its text tells why, in English unless the server's
-# `lc_messages` says otherwise.
+# A connection that is not made fails without a code: only its text tells why, in English unless the
+# server's `lc_messages` says otherwise.
 _NOT_MADE: Final[tuple[tuple[str, type[StoreUnavailable], str], ...]] = (
     (
         r'database "[^"]*" does not exist',

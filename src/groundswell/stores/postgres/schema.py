@@ -73,6 +73,8 @@ async def _migrate(
     _refuse_newer(before, len(scripts))
     if not before:
         await _make_schema(connection)
+    else:
+        await _refuse_stranded(connection)
     for script in scripts[before:]:
         await connection.execute(script.encode())
     if not before:
@@ -118,6 +120,33 @@ async def _make_schema(connection: Connection) -> None:
         )
 
 
+async def _refuse_stranded(connection: Connection) -> None:
+    """Refuse what a dump has brought from a server that was further on: its past is the future here.
+
+    Events of both times could not be told apart, and the counts would be wrong without a word.
+    """
+    cursor = await connection.execute(
+        """
+        SELECT max(needed), max(groundswell.xmax(pg_current_snapshot()))
+        FROM (
+            (SELECT groundswell.xmax(snapshot) AS needed FROM groundswell.rollup
+             ORDER BY number DESC LIMIT 1)
+            UNION ALL
+            SELECT xid + 1 FROM groundswell.event
+            WHERE xid >= groundswell.xmax(pg_current_snapshot())
+        ) AS known
+        WHERE NOT pg_is_in_recovery()
+        """
+    )
+    row = await cursor.fetchone()
+    if row and row[0] is not None and row[0] > row[1]:
+        raise StoreUnusable(
+            f"The store knows of transactions up to {row[0]}, this server has come to {row[1]}: it was "
+            "restored from a dump of another one. Nothing was changed. Let the server catch up, as "
+            "docs/deploy.md says, or restore a physical copy."
+        )
+
+
 def _refuse_newer(version: int, known: int) -> None:
     if version > known:
         raise StoreUnusable(
@@ -150,7 +179,7 @@ async def _install_pgq(connection: Connection) -> None:
     if row is None:
         raise StoreUnusable(
             "The server has no PgQ extension; nothing was changed. Install it (on Debian the package "
-            'postgresql-15-pgq3, with the server\'s version), or set queue = "outbox".'
+            f'postgresql-{connection.info.server_version // 10_000}-pgq3), or set queue = "outbox".'
         )
     version = row[1] or row[0]
     if tuple(int(part) for part in version.split(".")[:2]) < PGQ_MIN:
@@ -230,21 +259,24 @@ async def check(connection: Connection, kinds: Kinds) -> tuple[str, Queue]:
         version, queue = await _stands(connection)
         if queue is None:
             raise StoreUnusable(
-                "The database holds no Groundswell store yet. Run `groundswell migrate` first."
+                "The database holds no Groundswell store yet; nothing was changed. Run `groundswell "
+                "migrate` first."
             )
         known = len(migrations(queue))
         _refuse_newer(version, known)
         if version < known:
             raise StoreUnusable(
-                f"The store has schema version {version}, this program needs {known}. Run `groundswell "
-                "migrate` first."
+                f"The store has schema version {version}, this program needs {known}; nothing was changed. "
+                "Run `groundswell migrate` first."
             )
+        await _refuse_stranded(connection)
         await _refuse_contradictions(connection, kinds)
         stored = await _known(connection)
         missing = [kind.name for kind in kinds if kind.name not in stored]
         if missing:
             raise StoreUnusable(
-                f"The store has no tables yet for {', '.join(missing)}. Run `groundswell migrate` first."
+                f"The store has no tables yet for {', '.join(missing)}; nothing was changed. Run "
+                "`groundswell migrate` first."
             )
         cursor = await connection.execute(
             """

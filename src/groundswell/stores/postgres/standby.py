@@ -54,6 +54,7 @@ class PostgresStandby:
         try:
             await server.open(verify)
         except StoreUnusable:
+            await server.close()
             raise
         except StoreUnavailable as error:
             log.warning("%s", error)
