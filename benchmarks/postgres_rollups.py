@@ -62,7 +62,7 @@ class Timed(PostgresStore):
 
 @contextlib.asynccontextmanager
 async def _opened(url: str) -> Any:
-    store = await Timed.open(url, Kinds())
+    store = await Timed.open(url, Kinds(), connections=1)  # what it has planned stays planned
     try:
         yield store
     finally:
@@ -97,7 +97,7 @@ async def costs(server: Server, sizes: Iterable[int]) -> list[Cost]:
 
 async def _fold(store: Timed, likes: int, targets: int) -> Cost:
     await store.commit([Batch((Add("like", 0, -1),))])
-    await store.rollup(EVENTS_MAX)  # a connection's first one is planned
+    await store.rollup(EVENTS_MAX)  # the first one is planned
     store.rolled.clear()
     for start in range(0, likes, COMMIT):
         await store.commit(

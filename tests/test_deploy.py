@@ -1,4 +1,4 @@
-"""docs/deploy.md and the files in deploy/, as written but for addresses, paths and passwords: real servers."""
+"""docs/deploy.md and the files in deploy/, with real servers: see `sites` for what is changed of them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 import psycopg
 import pytest
 
@@ -24,30 +23,27 @@ import nodes
 from balancers import Balancer, balanced, needs_haproxy
 from clusters import Cluster, Installation, missing
 from pg_nodes import rows
+from sites import DEPLOY, PAGE, ROOT, WAIT_S, Site, ask, block, until
 from test_docs import blocks
 
-ROOT: Final = Path(__file__).parent.parent
-PAGE: Final = ROOT / "docs" / "deploy.md"
-DEPLOY: Final = ROOT / "deploy"
-WAIT_S: Final = 60.0
-
-# How the blocks begin that are run here, and those that change the machine and were run by hand.
-RUN: Final = (
-    "sudo -u postgres psql -v",
-    "CREATE SCHEMA",
-    "echo '*:*:groundswell",
-    "umask 077",
-    "cd /etc/groundswell",
-    'sudo -u postgres pg_basebackup -d "host=db-1 user=replicator" -D /var/lib',
-    'sudo -u postgres psql -c "SELECT pg_promote()"',
-    "CREATE ROLE notifier",
-    "$ python examples/pgq_consumer.py",
-    'sudo -u postgres pg_basebackup -d "host=db-1 user=replicator" -D /var/backups',
-    "touch /var/backups",
-    "sudo -u postgres pg_dump",
-    "SET synchronous_commit",
-    'echo "set server nodes',
-)
+# How the blocks begin that are run here.
+SETUP: Final = "sudo -u postgres psql -v"
+SCHEMA: Final = "CREATE SCHEMA"
+PASSWORD: Final = "echo '*:*:groundswell"
+KEY: Final = "umask 077"
+MIGRATE: Final = "cd /etc/groundswell"
+STANDBY: Final = 'sudo -u postgres pg_basebackup -d "host=db-1 user=replicator" -D /var/lib'
+PROMOTE: Final = 'sudo -u postgres psql -c "SELECT pg_promote()"'
+NOTIFIER: Final = "CREATE ROLE notifier"
+CONSUMER: Final = "$ python examples/pgq_consumer.py"
+BACKUP: Final = 'sudo -u postgres pg_basebackup -d "host=db-1 user=replicator" -D /var/backups'
+RECOVERY: Final = "touch /var/backups"
+DUMP: Final = "sudo -u postgres pg_dump"
+CATCH_UP: Final = "SET synchronous_commit"
+DRAIN: Final = 'echo "set server nodes'
+RUN: Final = (SETUP, SCHEMA, PASSWORD, KEY, MIGRATE, STANDBY, PROMOTE, NOTIFIER, CONSUMER)
+RUN_TOO: Final = (BACKUP, RECOVERY, DUMP, CATCH_UP, DRAIN)
+# And of those that change the machine, and were run by hand.
 BY_HAND: Final = (
     "apt-get install postgresql",
     "python3 -m venv /opt/groundswell",
@@ -58,137 +54,12 @@ BY_HAND: Final = (
 pytestmark = pytest.mark.skipif(bool(missing(pgq=True)), reason=missing(pgq=True))
 
 
-def block(start: str) -> str:
-    """The one block of the page that starts like this."""
-    [found] = [one.text for one in blocks(PAGE) if one.text.startswith(start)]
-    return found
-
-
 def test_every_block_is_run_here_or_was_run_by_hand() -> None:
     texts = [one.text for one in blocks(PAGE) if one.language in ("sh", "sql", "console")]
+    starts = (*RUN, *RUN_TOO, *BY_HAND)
     for text in texts:
-        assert sum(text.startswith(start) for start in (*RUN, *BY_HAND)) == 1, text
-    assert len(texts) == len(RUN) + len(BY_HAND)
-
-
-def until(check: Callable[[], object], what: str) -> None:
-    """Wait until `check` says yes."""
-    deadline_s = time.monotonic() + WAIT_S
-    while not check():
-        assert time.monotonic() < deadline_s, f"waited in vain: {what}"
-        time.sleep(0.02)
-
-
-def conf() -> dict[str, object]:
-    """What deploy/postgresql.conf sets, but for the address."""
-    lines = re.findall(r"^(\w+) = ('[^'\n]*'|\S+)", (DEPLOY / "postgresql.conf").read_text(), re.M)
-    found: dict[str, object] = {name: value.strip("'") for name, value in lines}
-    assert found.pop("listen_addresses") == "*"
-    return found
-
-
-class Site:
-    """The primary and its standby, a place for files, and what changes from the page to here."""
-
-    def __init__(self, installation: Installation, folder: Path) -> None:
-        self.folder = folder
-        self.etc = folder / "etc"
-        self.etc.mkdir()
-        self.stack = contextlib.ExitStack()
-        self.primary = self.stack.enter_context(
-            Cluster(installation, settings=conf(), in_memory=True)
-        )
-        self._programs()
-        self.allow()
-        self.sh(block("sudo -u postgres psql -v"), cwd=ROOT)
-        self.standby = self.primary.standby()
-
-    def _programs(self) -> None:
-        """`sudo` and `groundswell` as the page calls them."""
-        self.bin = self.folder / "bin"
-        self.bin.mkdir()
-        for name, script in (
-            ("sudo", 'shift 2; exec env "$@"'),
-            ("groundswell", f'exec {sys.executable} -m groundswell "$@"'),
-            ("python", f'exec {sys.executable} "$@"'),
-        ):
-            (self.bin / name).write_text(f"#!/bin/sh\n{script}\n")
-            (self.bin / name).chmod(0o755)
-
-    def allow(self) -> None:
-        """Let in whom deploy/pg_hba.conf lets in, and these tests."""
-        own = "".join(
-            f"host {database} postgres 127.0.0.1/32 scram-sha-256\n"
-            for database in ("all", "replication")
-        )
-        text = (DEPLOY / "pg_hba.conf").read_text()
-        assert text.count("10.0.0.0/24") == 2
-        hba = self.primary.folder / "data" / "pg_hba.conf"
-        hba.write_text(own + text.replace("10.0.0.0/24", "127.0.0.1/32"))
-        self.primary.execute("SELECT pg_reload_conf()")
-
-    @property
-    def password(self) -> str:
-        return self.primary.password  # the tests' own server has one for all users
-
-    def local(self, text: str) -> str:
-        """What the page says, for here."""
-        at = f"127.0.0.1:{self.primary.port}"
-        if hasattr(self, "standby"):
-            standby = f"127.0.0.1:{self.standby.port}"
-            text = text.replace("@db-1,db-2/", f"@{at},{standby}/")
-            text = text.replace("@db-2,db-1/", f"@{standby},{at}/")
-        text = text.replace("@db-1/", f"@{at}/")
-        text = text.replace("host=db-1 ", f"host=127.0.0.1 port={self.primary.port} ")
-        text = text.replace("change-me-too", self.password).replace("change-me", self.password)
-        text = text.replace("/opt/groundswell/bin/", "").replace("/etc/groundswell", str(self.etc))
-        text = re.sub(r"/var/(lib/postgresql/15/main|backups)", f"{self.folder}/\\1", text)
-        return text.replace("chown groundswell ", "chown $(id -un) ")
-
-    def sh(self, text: str, *, cwd: Path | None = None, server: Cluster | None = None) -> str:
-        """Run the commands of the page; what they print."""
-        server = server or self.primary
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", self.local(text)],
-            cwd=cwd or self.folder,
-            env=nodes.clean_environment()
-            | {
-                "PATH": f"{self.bin}:{server.installation.bin}:{os.environ['PATH']}",
-                "PGHOST": "127.0.0.1",
-                "PGPORT": str(server.port),
-                "PGUSER": "postgres",
-                "PGPASSWORD": self.password,
-            },
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=WAIT_S,
-            check=False,
-        )
-        assert done.returncode == 0, (text, done.stdout, done.stderr)
-        return done.stdout
-
-    def toml(self, more: str = "") -> str:
-        """The nodes' settings; `more` is put before the keys."""
-        text = (self.etc / "groundswell.toml").read_text().replace('"0.0.0.0"', '"127.0.0.1"')
-        return self.local(text).replace("[kinds.clap]", f"{more}\n[kinds.clap]")
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What deploy/groundswell.service sets."""
-        [(name, value)] = re.findall(
-            r"^Environment=(\w+)=(.*)$", (DEPLOY / "groundswell.service").read_text(), re.M
-        )
-        return {name: self.local(value)}
-
-    @property
-    def key(self) -> str:
-        return (self.folder / "shop.txt").read_text().splitlines()[0]
-
-    @property
-    def database(self) -> str:
-        """For the superuser."""
-        return self.primary.url("groundswell")
+        assert sum(text.startswith(start) for start in starts) == 1, text
+    assert len(texts) == len(starts)
 
 
 @pytest.fixture(scope="module")
@@ -197,11 +68,10 @@ def site(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -
     made = Site(installation, tmp_path_factory.mktemp("deploy"))
     with made.stack:
         shutil.copy(DEPLOY / "groundswell.toml", made.etc)
-        for start in ("echo '*:*:groundswell", "umask 077"):
+        for start in (PASSWORD, KEY):
             made.sh(block(start))
-        local = made.local((made.etc / "groundswell.toml").read_text())
-        (made.etc / "groundswell.toml").write_text(local)
-        said = made.sh(block("cd /etc/groundswell"))
+        (made.etc / "groundswell.toml").write_text(made.toml())
+        said = made.sh(block(MIGRATE))
         assert "was at version 0, now at version " in said
         assert made.password not in said
         yield made
@@ -225,72 +95,6 @@ def pair(site: Site) -> Iterator[list[nodes.Node]]:
 def balancer(site: Site, pair: list[nodes.Node]) -> Iterator[Balancer]:
     with balanced(site.folder / "haproxy", [node.url for node in pair]) as made:
         yield made
-
-
-def ask(
-    url: str, site: Site, method: str, path: str, body: Any = None, token: str = ""
-) -> nodes.Answer:
-    """One request with the key."""
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
-    headers = {"Authorization": f"Bearer {site.key}"}
-    if token:
-        headers["Groundswell-Session"] = token
-    try:
-        content = None if body is None else msgspec.json.encode(body)
-        connection.request(method, path, content, headers)
-        return nodes.Answer(connection.getresponse())
-    finally:
-        connection.close()
-
-
-class Load:
-    """Requests through the balancer, one after the other, from a few threads, until told to stop."""
-
-    def __init__(self, url: str, site: Site, target: int, *, writing: bool) -> None:
-        self.answers: Counter[int] = Counter()
-        self.wrong: list[object] = []
-        self.liked = 0
-        self._ask = lambda method, path: ask(url, site, method, path)
-        self._target = target
-        self._writing = writing
-        self._over = threading.Event()
-        self._lock = threading.Lock()
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        threads = [threading.Thread(target=self._work) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._over.set()
-            for thread in threads:
-                thread.join()
-
-    def answered(self, more: int) -> None:
-        """Wait for so many more."""
-        goal = self.answers.total() + more
-        until(lambda: self.answers.total() >= goal or self.wrong, "answers")
-
-    def _work(self) -> None:
-        while not self._over.is_set():
-            with self._lock:
-                self.liked += self._writing
-                source = self.liked
-            if self._writing:
-                self._try("PUT", f"/v1/edges/like/{self._target}/{source}")
-            self._try("GET", f"/v1/counts/like/{self._target}?consistency=eventual")
-
-    def _try(self, method: str, path: str) -> None:
-        try:
-            answer = self._ask(method, path)
-        except (OSError, http.client.HTTPException) as error:
-            self.wrong.append((method, path, error))
-            return
-        self.answers[answer.status] += 1
-        if answer.status != 200:
-            self.wrong.append((method, path, answer))
 
 
 # --- the files ------------------------------------------------------------------------------------
@@ -324,19 +128,16 @@ def test_the_server_is_as_described(site: Site) -> None:
         queue = connection.execute("SELECT queue FROM groundswell.identity").fetchall()
     assert found == [("replica", "on", False, True)]
     assert queue == [("pgq",)]
-    with pytest.raises(psycopg.OperationalError, match="no pg_hba.conf entry"):
+    with pytest.raises(psycopg.OperationalError, match="no pg_hba"):
         psycopg.connect(site.primary.url("postgres", user="groundswell"))
 
 
 def test_a_managed_server_needs_no_more_than_a_schema(site: Site) -> None:
     name = site.primary.create_database()
     try:
-        rows(site.primary.url(name), block("CREATE SCHEMA"))
-        hba = site.primary.folder / "data" / "pg_hba.conf"
-        hba.write_text(hba.read_text() + f"host {name} groundswell 127.0.0.1/32 scram-sha-256\n")
-        site.primary.execute("SELECT pg_reload_conf()")
+        rows(site.primary.url(name), block(SCHEMA))
+        site.let_in(name, "groundswell")
         url = site.primary.url(name, user="groundswell")
-        until(lambda: can_connect(url), "pg_hba.conf is read again")
         (site.folder / "managed").mkdir()
         done = nodes.command(site.folder / "managed", "migrate", "--store", url)
         assert done.returncode == 0, done
@@ -348,14 +149,8 @@ def test_a_managed_server_needs_no_more_than_a_schema(site: Site) -> None:
         site.primary.drop_database(name)
 
 
-def can_connect(url: str) -> bool:
-    with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url):
-        return True
-    return False
-
-
 def test_a_standby_is_made_by_one_command(site: Site) -> None:
-    backup, start = block(RUN[5]).splitlines()
+    backup, start = block(STANDBY).splitlines()
     assert start.startswith("systemctl start postgresql")
     site.sh(backup)
     made = site.folder / "lib/postgresql/15/main"
@@ -398,21 +193,65 @@ def test_requests_of_one_session_go_to_both_nodes(
         token = answer.token
     answer = ask(balancer.url, site, "PUT", "/v1/edges/clap/talks%2Fopening/1", token=token)
     assert answer.json == {"changed": True}
-    assert nodes.problem(http_get(balancer.url, "/v1/counts/like/1"), 401, "unauthenticated")
-    assert http_get(balancer.url, "/metrics").status == 404
+    assert nodes.problem(
+        ask(balancer.url, None, "GET", "/v1/counts/like/1"), 401, "unauthenticated"
+    )
+    assert ask(balancer.url, site, "GET", "/metrics").status == 404
     sessions = balancer.tell("show stat").splitlines()
     at = sessions[0].split(",").index("stot")
     served = [int(line.split(",")[at]) for line in sessions if line.startswith("nodes,node-")]
     assert min(served) >= 20, served
 
 
-def http_get(url: str, path: str) -> nodes.Answer:
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
-    try:
-        connection.request("GET", path)
-        return nodes.Answer(connection.getresponse())
-    finally:
-        connection.close()
+class Load:
+    """Requests through the balancer, one after the other, from a few threads, until told to stop."""
+
+    def __init__(self, url: str, site: Site, target: int, *, writing: bool) -> None:
+        self.answers: Counter[int] = Counter()
+        self.wrong: list[object] = []
+        self.liked = 0
+        self._url = url
+        self._site = site
+        self._target = target
+        self._writing = writing
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        threads = [threading.Thread(target=self._work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            for thread in threads:
+                thread.join()
+
+    def answered(self, more: int) -> None:
+        """Wait for so many more."""
+        goal = self.answers.total() + more
+        until(lambda: self.answers.total() >= goal or self.wrong, "answers")
+
+    def _work(self) -> None:
+        while not self._over.is_set():
+            with self._lock:
+                self.liked += self._writing
+                source = self.liked
+            if self._writing:
+                self._try("PUT", f"/v1/edges/like/{self._target}/{source}")
+            self._try("GET", f"/v1/counts/like/{self._target}?consistency=eventual")
+
+    def _try(self, method: str, path: str) -> None:
+        try:
+            answer = ask(self._url, self._site, method, path)
+        except (OSError, http.client.HTTPException) as error:
+            self.wrong.append((method, path, error))
+            return
+        self.answers[answer.status] += 1
+        if answer.status != 200:
+            self.wrong.append((method, path, answer))
 
 
 @needs_haproxy
@@ -423,7 +262,7 @@ def test_nobody_who_reads_notices_that_a_node_dies(
     with load.running():
         load.answered(50)
         pair[0].kill()
-        until(lambda: balancer.states()["node-1"].startswith("DOWN"), "it counts as down")
+        until(lambda: not is_up(balancer, "node-1"), "it counts as down")
         load.answered(50)
         pair[0].start()
         until(lambda: balancer.states()["node-1"] == "UP", "it is back")
@@ -431,12 +270,20 @@ def test_nobody_who_reads_notices_that_a_node_dies(
     assert not load.wrong, load.wrong[:3]
 
 
+def _is_up(balancer: Balancer, number: int) -> bool:
+    return not balancer.states()[f"node-{number}"].startswith("DOWN")
+
+
+def _is_liked(node: nodes.Node, site: Site, source: int) -> bool:
+    return ask(node.url, site, "PUT", f"/v1/edges/like/30/{source}").status == 200
+
+
 @needs_haproxy
 def test_nodes_are_restarted_with_a_new_kind_without_an_error_for_anybody(
     site: Site, pair: list[nodes.Node], balancer: Balancer
 ) -> None:
     toml = site.toml("[kinds.wow]\ninverse = true\n")
-    drain, restart, ready = block('echo "set server nodes').splitlines()
+    drain, restart, ready = block(DRAIN).splitlines()
     assert restart.startswith("systemctl restart groundswell")
     load = Load(balancer.url, site, 2, writing=True)
     with load.running():
@@ -449,7 +296,7 @@ def test_nodes_are_restarted_with_a_new_kind_without_an_error_for_anybody(
             tell(balancer, drain, number)
             assert node.terminate() == 0
             node.start()
-            until(lambda n=number: not balancer.states()[f"node-{n}"].startswith("DOWN"), "up")
+            until(partial(_is_up, balancer, number), "up")
             tell(balancer, ready, number)
         load.answered(50)
     assert not load.wrong, load.wrong[:3]
@@ -458,6 +305,10 @@ def test_nodes_are_restarted_with_a_new_kind_without_an_error_for_anybody(
     assert answer.json["count"] == load.liked
     answer = ask(balancer.url, site, "PUT", "/v1/edges/wow/1/1")
     assert answer.json == {"changed": True}
+
+
+def is_up(balancer: Balancer, name: str) -> bool:
+    return not balancer.states()[name].startswith("DOWN")
 
 
 def tell(balancer: Balancer, line: str, number: int) -> None:
@@ -482,15 +333,10 @@ def test_lists_at_eventual_come_from_the_standby(site: Site, pair: list[nodes.No
 def test_a_consumer_of_the_queue_is_told_of_every_change_once_or_again(
     site: Site, pair: list[nodes.Node]
 ) -> None:
-    for statement in block("CREATE ROLE notifier").splitlines():
+    for statement in block(NOTIFIER).splitlines():
         rows(site.database, site.local(statement))
-    hba = site.primary.folder / "data" / "pg_hba.conf"
-    hba.write_text(hba.read_text() + "host groundswell notifier 127.0.0.1/32 scram-sha-256\n")
-    site.primary.execute("SELECT pg_reload_conf()")
-    url = site.primary.url("groundswell", user="notifier")
-    until(lambda: can_connect(url), "pg_hba.conf is read again")
-
-    console = block("$ python examples/pgq_consumer.py")
+    site.let_in("groundswell", "notifier")
+    console = block(CONSUMER)
     command, *told = site.local(console).removeprefix("$ ").splitlines()
     writes = (
         ("PUT", "/v1/edges/like/42/7", None),
@@ -535,8 +381,8 @@ def consumer(site: Site, command: str) -> Iterator[Iterator[str]]:
 
 
 def test_a_backup_is_made_by_one_command(site: Site) -> None:
-    site.sh(block(RUN[9]))
-    site.sh(block("touch /var/backups"))
+    site.sh(block(BACKUP))
+    site.sh(block(RECOVERY))
     made = site.folder / "backups/groundswell"
     assert (made / "recovery.signal").exists()
     assert "restore_command" in (made / "postgresql.auto.conf").read_text()
@@ -582,11 +428,11 @@ def test_a_dump_in_another_server(
 ) -> None:
     """It is refused until the server has come far enough; then nothing is missing, and nothing twice."""
     token = ask(pair[0].url, site, "PUT", "/v1/edges/like/20/1").token
-    dump, restore = block("sudo -u postgres pg_dump").splitlines()
+    dump, restore = block(DUMP).splitlines()
     with Cluster(installation, in_memory=True) as other:
         other.execute(f"ALTER ROLE postgres PASSWORD '{site.password}'")
         other.password = site.password
-        site.sh(block("sudo -u postgres psql -v"), cwd=ROOT, server=other)
+        site.sh(block(SETUP), cwd=ROOT, server=other)
         with psycopg.connect(site.database, autocommit=True) as connection:
             for _ in range(300):  # the two servers began alike
                 connection.execute("SELECT pg_current_xact_id()")
@@ -601,7 +447,7 @@ def test_a_dump_in_another_server(
         assert refused.returncode == 1
         needed = re.search(r"transactions up to (\d+), this server has come to", refused.stderr)
         assert needed is not None, refused.stderr
-        for statement in block("SET synchronous_commit").split(";\n", 1)[1:]:
+        for statement in block(CATCH_UP).split(";\n", 1)[1:]:
             rows(url, statement.replace("123456789", needed[1]))
         toml = site.toml()
         toml = re.sub(r"^(standby|store) = .*$", "", toml, flags=re.MULTILINE)
@@ -627,15 +473,10 @@ def test_the_nodes_find_the_new_primary(
     site.standby.catch_up()
     site.primary.kill()
     assert ask(balancer.url, site, "GET", "/v1/counts/like/1?consistency=eventual").status == 200
-    assert http_get(balancer.url, "/readyz").status == 200
-    site.sh(block('sudo -u postgres psql -c "SELECT pg_promote()"'), server=site.standby)
+    assert ask(balancer.url, None, "GET", "/readyz").status == 200
+    site.sh(block(PROMOTE), server=site.standby)
     for source, node in enumerate(pair, 2):
-        until(
-            lambda n=node, s=source: (
-                ask(n.url, site, "PUT", f"/v1/edges/like/30/{s}").status == 200
-            ),
-            "a write on the new primary",
-        )
+        until(partial(_is_liked, node, site, source), "a write on the new primary")
     answer = ask(balancer.url, site, "GET", "/v1/counts/like/30", token=token)
     assert answer.status == 200
     assert answer.json["count"] in (1, 2, 3)
