@@ -97,6 +97,12 @@ async def test_transactions_of_any_length_between_rollups_of_any_size(
         await _any_schedule(await migrated(cluster, queue), queue, rng)
 
 
+ROTATION: Final = (
+    "SELECT pgq.maint_rotate_tables_step1('groundswell')",
+    "SELECT pgq.maint_rotate_tables_step2()",
+)
+
+
 async def _any_schedule(url: str, queue: str, rng: random.Random) -> None:
     writer = Writer(rng)
     slow: list[Slow] = []
@@ -132,7 +138,15 @@ async def _any_schedule(url: str, queue: str, rng: random.Random) -> None:
         async def roll() -> None:
             await store.rollup(rng.choice((1, 2, 5, 20, ENOUGH)))
 
+        async def rotate() -> None:
+            """Let PgQ empty the table that it takes to be the oldest and done with."""
+            for step in ROTATION:
+                rows(url, step)
+
         steps = [begin_slow, end_slow, begin_late, end_late, roll, roll]
+        if queue == "pgq":
+            rows(url, "SELECT pgq.set_queue_config('groundswell', 'rotation_period', '0')")
+            steps.append(rotate)
         for _ in range(250):
             if rng.random() < 0.5:
                 await writer.write(store)

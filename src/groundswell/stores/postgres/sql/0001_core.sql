@@ -81,16 +81,23 @@ $$;
 CREATE FUNCTION groundswell.ms(instant timestamptz) RETURNS bigint
 LANGUAGE sql STABLE AS $$ SELECT (extract(epoch FROM instant) * 1000)::bigint $$;
 
--- Whether `head` sees a transaction that `state` does not; `own` (0: none) does not matter.
-CREATE FUNCTION groundswell.is_beyond(head pg_snapshot, state pg_snapshot, own bigint)
-RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
-    SELECT groundswell.xmax(head) > greatest(groundswell.xmax(state), own + 1)
-        OR EXISTS (
-            SELECT FROM (
-                SELECT unnest(groundswell.xip(state))
-                UNION ALL SELECT generate_series(groundswell.xmax(state), own)
-            ) AS missing (x)
-            WHERE x <> own AND groundswell.sees(head, x))
+-- Whether `head` sees a transaction that `state` does not; `own` (0: none) does not matter. In PL/pgSQL
+-- because the planner cannot put the subquery in place of the call, and would plan it at each one.
+CREATE FUNCTION groundswell.is_beyond(head pg_snapshot, state pg_snapshot, own bigint) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF groundswell.xmax(head) > greatest(groundswell.xmax(state), own + 1) THEN
+        RETURN true;
+    ELSIF groundswell.xip(state) = '{}' AND groundswell.xmax(state) > own THEN
+        RETURN false;
+    END IF;
+    RETURN EXISTS (
+        SELECT FROM (
+            SELECT unnest(groundswell.xip(state))
+            UNION ALL SELECT generate_series(groundswell.xmax(state), own)
+        ) AS missing (x)
+        WHERE x <> own AND groundswell.sees(head, x));
+END
 $$;
 
 -- When a commit that begins now happens: never before `floor_ms`, nor before what a rollup has published.

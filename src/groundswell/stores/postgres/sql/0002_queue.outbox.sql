@@ -14,15 +14,19 @@ CREATE INDEX event_xid ON groundswell.event (xid);
 
 -- How far a rollup that begins now may go.
 CREATE FUNCTION groundswell.tick() RETURNS pg_snapshot
-LANGUAGE sql VOLATILE AS $$ SELECT pg_current_snapshot() $$;
+LANGUAGE plpgsql VOLATILE AS $$ BEGIN RETURN pg_current_snapshot(); END $$;
 
 -- Lets go of what is folded: all that `state` sees and `before` did not. The bounds keep it from walking
 -- over what earlier calls have deleted and vacuum has not yet removed.
 CREATE FUNCTION groundswell.finish(before pg_snapshot, state pg_snapshot) RETURNS void
-LANGUAGE sql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
     DELETE FROM groundswell.event
     WHERE xid >= groundswell.xmax(before) AND xid < groundswell.xmax(state)
         AND groundswell.sees(state, xid);
-    DELETE FROM groundswell.event
-    WHERE xid = ANY (groundswell.xip(before)) AND groundswell.sees(state, xid);
+    IF groundswell.xip(before) <> '{}' THEN
+        DELETE FROM groundswell.event
+        WHERE xid = ANY (groundswell.xip(before)) AND groundswell.sees(state, xid);
+    END IF;
+END
 $$;
