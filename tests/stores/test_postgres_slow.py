@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 import groundswell
-from clusters import Cluster
+from clusters import Cluster, missing
 from groundswell.model import Add, Write
 from groundswell.revision import SessionToken
 from groundswell.store import Batch, Changed
@@ -97,12 +97,6 @@ async def test_transactions_of_any_length_between_rollups_of_any_size(
         await _any_schedule(await migrated(cluster, queue), queue, rng)
 
 
-ROTATION: Final = (
-    "SELECT pgq.maint_rotate_tables_step1('groundswell')",
-    "SELECT pgq.maint_rotate_tables_step2()",
-)
-
-
 async def _any_schedule(url: str, queue: str, rng: random.Random) -> None:
     writer = Writer(rng)
     slow: list[Slow] = []
@@ -139,13 +133,11 @@ async def _any_schedule(url: str, queue: str, rng: random.Random) -> None:
             await store.rollup(rng.choice((1, 2, 5, 20, ENOUGH)))
 
         async def rotate() -> None:
-            """Let PgQ empty the table that it takes to be the oldest and done with."""
-            for step in ROTATION:
-                rows(url, step)
+            rotated(url)
 
         steps = [begin_slow, end_slow, begin_late, end_late, roll, roll]
         if queue == "pgq":
-            rows(url, "SELECT pgq.set_queue_config('groundswell', 'rotation_period', '0')")
+            rows(url, AT_ANY_TIME)
             steps.append(rotate)
         for _ in range(250):
             if rng.random() < 0.5:
@@ -157,6 +149,40 @@ async def _any_schedule(url: str, queue: str, rng: random.Random) -> None:
             await end_late()
             await roll()
     await writer.check(url)
+
+
+# --- PgQ's rotation -----------------------------------------------------------------------------
+
+AT_ANY_TIME: Final = "SELECT pgq.set_queue_config('groundswell', 'rotation_period', '0')"
+
+
+def rotated(url: str) -> int:
+    """Let PgQ empty the oldest of its tables, if it takes that to be done with; which one is written."""
+    rows(url, "SELECT pgq.maint_rotate_tables_step1('groundswell')")
+    rows(url, "SELECT pgq.maint_rotate_tables_step2()")
+    [[table]] = rows(url, "SELECT queue_cur_table FROM pgq.queue WHERE queue_name = 'groundswell'")
+    return int(table)
+
+
+@pytest.mark.skipif(bool(missing(pgq=True)), reason=missing(pgq=True) or "it is there")
+async def test_a_backlog_worked_off_in_steps_is_not_rotated_away(cluster: Cluster) -> None:
+    url = await migrated(cluster, "pgq")
+    rows(url, AT_ANY_TIME)
+    async with stores(url, 1) as [store]:
+        done = [await commit(store, Add("like", n % 3, n)) for n in range(20)]
+        during = set()
+        while (rolled := await store.rollup(1)) is not None and rolled.more:
+            during.add(rotated(url))
+        # The table in which the backlog began stays; from there on they take turns.
+        assert len(during) <= 2
+        after = set()
+        for n in range(20, 30):
+            done.append(await commit(store, Add("like", n % 3, n)))
+            await drain(store)
+            after.add(rotated(url))
+        assert after == {0, 1, 2}
+        check_rollups(await follow(store), moves(done), COUNTED)
+    await check_store(url)
 
 
 # --- sessions that wrote in one -----------------------------------------------------------------
