@@ -41,6 +41,7 @@ class SpyStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__(Kinds())
         self.away = False
+        self.long = False  # whether the backlog counts as long
         self.held: asyncio.Semaphore | None = None
         self.reads = 0
         self.rollups = 0
@@ -66,6 +67,11 @@ class SpyStore(MemoryStore):
         read = await super().counters(keys)
         await self._answer()
         return read
+
+    async def current(self, keys: Sequence[Key]) -> tuple[tuple[Counter, ...], Revision] | None:
+        read = await super().current(keys)
+        await self._answer()
+        return None if self.long else read
 
     async def documents(self, ids: Sequence[str]) -> Documents:
         read = await super().documents(ids)
@@ -474,11 +480,55 @@ async def test_a_linearizable_read_shows_everything_committed_before(rig: Rig) -
         assert (served.rows, served.served_by) == ([Counter(source + 1)], PRIMARY)
 
 
-async def test_linearizable_reads_at_the_same_time_share_a_rollup(rig: Rig) -> None:
-    await rig.commit(like(1))
-    reads = [asyncio.create_task(rig.count(Want(Level.LINEARIZABLE))) for _ in range(50)]
-    assert [served.rows for served in await asyncio.gather(*reads)] == [[Counter(1)]] * 50
+@pytest.mark.parametrize("long", [False, True])
+async def test_linearizable_reads_at_the_same_time_ask_the_store_together(
+    rig: Rig, long: bool
+) -> None:
+    """Also where the backlog is so long that a rollup comes first, which they share too."""
+    rig.store.long = long
+    await rig.commit(like(1), like(1, 2), like(2, 2))
+    keys = [[ONE], [TWO], [TWO, ONE, TWO]] * 20
+    reads = [asyncio.create_task(rig.count(Want(Level.LINEARIZABLE), None, *k)) for k in keys]
+    counts = {ONE: Counter(1), TWO: Counter(2)}
+    assert [served.rows for served in await asyncio.gather(*reads)] == [
+        [counts[key] for key in asked] for asked in keys
+    ]
+    assert rig.store.reads <= (4 if long else 2)
     assert rig.store.rollups <= 2
+    assert long == bool(rig.store.rollups)
+
+
+async def test_a_linearizable_read_is_asked_for_after_it_began(rig: Rig) -> None:
+    """It never gets the answer to a question that was on its way already."""
+    rig.store.held = asyncio.Semaphore(0)
+    first = await rig.reading(Want(Level.LINEARIZABLE))
+    await rig.commit(like(1))
+    second = await rig.reading(Want(Level.LINEARIZABLE))
+    rig.store.held.release()
+    rig.store.held.release()
+    assert (await first).rows == [Counter(0)]
+    assert (await second).rows == [Counter(1)]
+
+
+async def test_a_cancelled_linearizable_read_leaves_the_others_theirs(rig: Rig) -> None:
+    rig.store.held = asyncio.Semaphore(0)
+    reads = [await rig.reading(Want(Level.LINEARIZABLE)) for _ in range(4)]
+    reads[0].cancel()
+    reads[2].cancel()
+    await settle()
+    rig.store.held.release()
+    rig.store.held.release()
+    for reading in (reads[1], reads[3]):
+        assert (await asyncio.wait_for(reading, 1)).rows == [Counter(0)]
+
+
+async def test_reads_go_on_after_one_that_failed(rig: Rig) -> None:
+    rig.store.away = True
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await rig.count(Want(Level.LINEARIZABLE))
+    rig.store.away = False
+    assert (await rig.count(Want(Level.LINEARIZABLE))).rows == [Counter(0)]
 
 
 # --- many at once

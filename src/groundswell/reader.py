@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from groundswell.consistency import Elsewhere, Level, Serve, Standing, choose
+from groundswell.current import Current
 from groundswell.errors import BadToken, ReplicaLate
 from groundswell.fills import Fills
 from groundswell.model import Counter, Document, Key
@@ -67,9 +68,9 @@ class Reader:
         self._clock = clock
         self._store = store
         self._replicas = replicas
-        self._worker = worker
         self._telemetry = telemetry
         self._fills = Fills(source or store)
+        self._current = Current(store, worker)
         self._turns = itertools.count()
         self._moved = asyncio.Event()
         self._known = NOTHING  # the newest state of the store that this reader has heard of
@@ -114,7 +115,7 @@ class Reader:
         Raises ReplicaLate, StoreUnavailable or BadToken.
         """
         return self._read(
-            keys, want, token, self._fills.counters, self._primary_counters, additive=True
+            keys, want, token, self._fills.counters, self._current.counters, additive=True
         )
 
     def documents(
@@ -124,11 +125,6 @@ class Reader:
         return self._read(
             ids, want, token, self._fills.documents, self._primary_documents, additive=False
         )
-
-    async def _primary_counters(self, keys: Sequence[Key]) -> tuple[list[Counter], Revision]:
-        await self._worker.cover()
-        read = await self._store.counters(keys)
-        return [row.counter for row in read.rows], read.revision
 
     async def _primary_documents(self, ids: Sequence[str]) -> tuple[list[Document], Revision]:
         read = await self._store.documents(ids)

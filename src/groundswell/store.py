@@ -268,6 +268,12 @@ class Store(Source, Protocol):
     async def head(self) -> Head:
         """Where the store stands now; the revision includes every commit acknowledged before."""
 
+    async def current(self, keys: Sequence[Key]) -> tuple[tuple[Counter, ...], Revision] | None:
+        """These counters with all that is committed now, rolled up or not, and the state that shows.
+
+        One state for all of them. None where so many events wait that a rollup is the cheaper way.
+        """
+
     async def backlog(self) -> int:
         """How many events wait for a rollup; of a very long queue, how many at least."""
 

@@ -284,6 +284,19 @@ class MemoryStore:
         rows = tuple(self._counters.get(key, absent) for key in keys)
         return Counters(rows, self.epoch, self._rolled.number, self._rolled.revision)
 
+    async def current(self, keys: Sequence[Key]) -> tuple[tuple[Counter, ...], Revision] | None:  # noqa: D102
+        self._check_open()
+        totals = {
+            key: Effect(*key, row.counter.count, row.counter.sum)
+            for key in keys
+            if (row := self._counters.get(key))
+        }
+        for _, effects, _ in self._queue:
+            for effect in effects.values():
+                _add_up(totals, effect)
+        found = (totals.get(key, Effect(*key, 0)) for key in keys)
+        return tuple(Counter(e.count, e.sum) for e in found), Revision.upto(self._xid)
+
     async def documents(self, ids: Sequence[str]) -> Documents:  # noqa: D102
         self._check_open()
         rows = tuple(self._state.documents.get(id_) for id_ in ids)

@@ -208,6 +208,14 @@ class StoreMachine(RuleBasedStateMachine):
         )
         assert all(row.counter.count >= 0 for row in found.rows)
 
+    @rule(keys=st.lists(st.sampled_from(KEYS), min_size=1, max_size=5))
+    def current(self, keys: list[Key]) -> None:
+        found = self._same(
+            lambda store: store.current(keys),
+            lambda side, found: found and (found[0], side.revision(found[1])),
+        )
+        assert found is not None, "so short a backlog is not too long"
+
     @rule(ids=st.lists(st.sampled_from([*OBJECTS, "never"]), max_size=4))
     def documents(self, ids: list[str]) -> None:
         self._same(

@@ -32,6 +32,13 @@ async def transactions(store: Store, sizes: list[int]) -> list[int]:
     return xids
 
 
+async def current(store: Store, keys: list[Key]) -> list[Counter]:
+    """What the store counts now; the backlog is short."""
+    found = await store.current(keys)
+    assert found is not None
+    return list(found[0])
+
+
 class RollupSuite(Suite):
     """Counters are exactly the effect of the transactions in the rollup's revision."""
 
@@ -59,6 +66,32 @@ class RollupSuite(Suite):
         await drain(store)
         await commit(store, Add("like", 1, 2))
         assert await count(store, "like", 1) == Counter(1)
+
+    async def test_current_counters_show_what_is_not_rolled_up_too(self, store: Store) -> None:
+        keys: list[Key] = [("like", 1), ("review", 1), ("view", 1), ("like", 2), ("like", 1)]
+        assert await current(store, keys) == [Counter(0)] * 5
+        await commit(store, *likes(1, range(3)), Add("review", 1, 1, 4), Tally("view", 1, 7))
+        expected = [Counter(3), Counter(1, 4), Counter(7), Counter(0), Counter(3)]
+        assert await current(store, keys) == expected
+        await drain(store)
+        assert await current(store, keys) == expected
+        await commit(store, Remove("like", 1, 0), Add("review", 1, 1, -2), Put("x", "t", json()))
+        done = await commit(store, Add("like", 2, 0), Remove("like", 2, 0), Tally("view", 1))
+        assert done.xid is not None
+        expected = [Counter(2), Counter(1, -2), Counter(8), Counter(0), Counter(2)]
+        assert await current(store, keys) == expected
+        found = await store.current(keys)
+        assert found is not None
+        assert found[1].includes(done.seen)
+        await check_settled(store, keys)
+
+    async def test_current_counters_do_not_look_through_a_long_backlog(self, store: Store) -> None:
+        for number in range(3):
+            await commit(store, *[Add("like", target, number) for target in range(4_000)])
+        found = await store.current([("like", 1), ("like", 4_000)])
+        assert found is None or found[0] == (Counter(3), Counter(0))
+        await drain(store)
+        assert await current(store, [("like", 1), ("like", 4_000)]) == [Counter(3), Counter(0)]
 
     async def test_rollups_are_numbered_without_gaps(self, store: Store) -> None:
         for number in range(1, 4):

@@ -31,6 +31,7 @@ from groundswell.stores.postgres.server import Connection
 from groundswell.stores.postgres.snapshots import parse
 from groundswell.stores.postgres.statements import fetch_all, fetch_one
 
+CURRENT_MAX: Final = 10_000  # events that `current` looks through
 BACKLOG_MAX: Final = 1_000_000  # counted; beyond it is that
 
 _ABSENT: Final = CounterRow(Counter(0), 0, 0)
@@ -146,6 +147,35 @@ async def counters(connection: Connection, epoch: int | None, keys: Sequence[Key
     return Counters(
         tuple(rows), state.epoch if epoch is None else epoch, state.rollup, state.rolled
     )
+
+
+_CURRENT: Final = f"""
+    WITH s AS MATERIALIZED (SELECT * FROM groundswell.state), waiting AS MATERIALIZED (
+        SELECT e.type, e.kind, e.target, e.count, e.sum
+        FROM s, groundswell.unfolded(s.snapshot) AS e LIMIT {CURRENT_MAX} + 1
+    ), queued AS MATERIALIZED (
+        SELECT kind, target, sum(count)::bigint AS count, sum(sum)::bigint AS sum
+        FROM waiting WHERE type = 'count' GROUP BY kind, target
+    )
+    SELECT {_STATE}, (SELECT count(*) FROM waiting),
+           coalesce(c.count, 0) + coalesce(q.count, 0), coalesce(c.sum, 0) + coalesce(q.sum, 0)
+    FROM s, unnest(%s::text[], %s::text[]) WITH ORDINALITY AS w (kind, target, place)
+    LEFT JOIN groundswell.counter AS c ON c.target = w.target AND c.kind = w.kind
+    LEFT JOIN queued AS q ON q.target = w.target AND q.kind = w.kind
+    ORDER BY w.place
+"""
+
+
+async def current(
+    connection: Connection, keys: Sequence[Key]
+) -> tuple[tuple[Counter, ...], Revision] | None:
+    """Counters with all that is committed; None where more than CURRENT_MAX events wait."""
+    wanted = [[kind for kind, _ in keys], [str(target) for _, target in keys]]
+    found = await fetch_all(connection, _CURRENT, wanted)
+    if found[0][_WIDTH] > CURRENT_MAX:
+        return None
+    rows = tuple(Counter(count, sum_) for *_, count, sum_ in found)
+    return rows, State.of(found[0], standby=False).now
 
 
 async def documents(connection: Connection, epoch: int | None, ids: Sequence[str]) -> Documents:

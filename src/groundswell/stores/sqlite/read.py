@@ -26,7 +26,17 @@ from groundswell.stores.sqlite import rows
 from groundswell.stores.sqlite.schema import transaction
 from groundswell.stores.sqlite.write import find_documents, raw
 
+CURRENT_MAX: Final = 10_000  # events that `current` looks through
+
 _ABSENT: Final = CounterRow(Counter(0), 0, 0)
+_COUNTERS: Final = (
+    "SELECT kind, target, count, sum, born, changed FROM {rows} "
+    "CROSS JOIN counter ON kind = column1 AND target = column2"
+)
+_WAITING: Final = (
+    "SELECT kind, target, sum(count), sum(sum), count(*) FROM (SELECT * FROM event LIMIT ?) "
+    "GROUP BY kind, target"
+)
 _COUNT_CHANGES: Final = msgspec.json.Decoder(tuple[CountChange, ...])
 
 
@@ -96,19 +106,36 @@ def _rollup(connection: sqlite3.Connection, number: int, upto: int, changes: int
 
 def counters(connection: sqlite3.Connection, epoch: int, keys: Sequence[Key]) -> Counters:
     """Counters as of the newest rollup."""
-    sql = (
-        "SELECT kind, target, count, sum, born, changed FROM {rows} "
-        "CROSS JOIN counter ON kind = column1 AND target = column2"
-    )
     with transaction(connection, write=False):
         number, xid = connection.execute("SELECT rollup, rolled_xid FROM head").fetchone()
         found = {
             (kind, target): CounterRow(Counter(count, sum_), born, changed)
-            for kind, target, count, sum_, born, changed in rows.execute(connection, sql, keys)
+            for kind, target, count, sum_, born, changed in rows.execute(
+                connection, _COUNTERS, keys
+            )
         }
     return Counters(
         tuple(found.get(key, _ABSENT) for key in keys), epoch, number, Revision.upto(xid)
     )
+
+
+def current(
+    connection: sqlite3.Connection, keys: Sequence[Key]
+) -> tuple[tuple[Counter, ...], Revision] | None:
+    """Counters with all that is committed; None where more than CURRENT_MAX events wait."""
+    with transaction(connection, write=False):
+        xid = connection.execute("SELECT xid FROM head").fetchone()[0]
+        waiting = connection.execute(_WAITING, (CURRENT_MAX + 1,)).fetchall()
+        if sum(events for *_, events in waiting) > CURRENT_MAX:
+            return None
+        found = {
+            (kind, target): Counter(count, sum_)
+            for kind, target, count, sum_, _, _ in rows.execute(connection, _COUNTERS, keys)
+        }
+    queued = {(kind, target): Counter(count, sum_) for kind, target, count, sum_, _ in waiting}
+    nothing = Counter(0)
+    parts = ((found.get(key, nothing), queued.get(key, nothing)) for key in keys)
+    return tuple(Counter(a.count + b.count, a.sum + b.sum) for a, b in parts), Revision.upto(xid)
 
 
 def documents(connection: sqlite3.Connection, epoch: int, ids: Sequence[str]) -> Documents:

@@ -156,6 +156,9 @@ class SqliteStore:
     async def counters(self, keys: Sequence[Key]) -> Counters:  # noqa: D102
         return await self._read(read.counters, self.epoch, keys)
 
+    async def current(self, keys: Sequence[Key]) -> tuple[tuple[Counter, ...], Revision] | None:  # noqa: D102
+        return await self._read(read.current, keys)
+
     async def documents(self, ids: Sequence[str]) -> Documents:  # noqa: D102
         return await self._read(read.documents, self.epoch, ids)
 
