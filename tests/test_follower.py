@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from groundswell.errors import StoreUnavailable
-from groundswell.follower import PROBES_MAX, Follower
+from groundswell.follower import PROBES_MAX, Follower, Tail
 from groundswell.kinds import Kinds
 from groundswell.model import Add, Counter
 from groundswell.replicas.memory import MemoryReplica
@@ -89,12 +89,11 @@ class Rig:
         self.clock = Clock()
         self.moves = 0
         self.follower = Follower(
-            self.store,
+            Tail(self.store, clock=self.clock),
             self.replica,
             poll_s=0.01,
             delay_s=delay_s,
             moved=self._moved,
-            clock=self.clock,
         )
 
     def _moved(self) -> None:
@@ -243,10 +242,10 @@ async def test_it_goes_on_at_once_when_told_and_while_there_is_more(
 ) -> None:
     monkeypatch.setattr("groundswell.follower.CHANGES_MAX", 1)
     rig = Rig()
-    follower = Follower(rig.store, rig.replica, poll_s=9.0)
+    follower = Follower(Tail(rig.store), rig.replica, poll_s=9.0)
     running = asyncio.create_task(follower.run())
     try:
-        await asyncio.sleep(0)
+        await until(lambda: bool(rig.replica.told))
         for _ in range(5):
             await rig.roll()
         follower.notify()
@@ -310,7 +309,7 @@ async def test_an_answer_that_took_long_certifies_the_time_of_the_question() -> 
     asked_s = rig.clock()
     rig.store.held = asyncio.Event()
     step = asyncio.create_task(rig.follower.step())
-    await asyncio.sleep(0)
+    await until(lambda: bool(rig.store.asked))
     rig.clock.now_s += 60
     await rig.store.like()
     rig.store.held.set()
@@ -377,3 +376,50 @@ async def test_it_never_claims_to_be_fresher_than_it_is(seed: int) -> None:
         rig.clock.tick()
         await rig.follower.step()
         assert rig.replica.standing.fresh_at_s == rig.clock.now_s
+
+
+# --- several on one feed
+
+
+async def test_followers_at_the_same_place_ask_once() -> None:
+    rig = Rig()
+    await rig.roll()
+    tail = Tail(rig.store, clock=rig.clock)
+    replicas = [Recorder() for _ in range(3)]
+    followers = [Follower(tail, replica, poll_s=9.0) for replica in replicas]
+    await asyncio.gather(*(follower.step() for follower in followers))
+    assert rig.store.asked == [-1]
+    await rig.roll()
+    await asyncio.gather(*(follower.step() for follower in followers))
+    assert rig.store.asked == [-1, 1]
+    assert all(replica.told == ["reset 1/1", "apply 2"] for replica in replicas)
+
+
+async def test_a_question_on_its_way_is_not_answered_for_who_comes_later() -> None:
+    """The later one may know of a rollup, or of a time, that the earlier answer says nothing of."""
+    rig = Rig()
+    tail = Tail(rig.store, clock=rig.clock)
+    rig.store.held = asyncio.Event()
+    early = asyncio.create_task(tail.after(0))
+    await asyncio.sleep(0.01)
+    await rig.roll()
+    asked_s = rig.clock.tick()
+    late = asyncio.create_task(tail.after(0))
+    await asyncio.sleep(0.01)
+    rig.store.held.set()
+    assert (await early)[0] < asked_s
+    assert not (await early)[1].rollups
+    assert (await late)[0] == asked_s
+    assert len((await late)[1].rollups) == 1
+
+
+async def test_a_follower_that_is_cancelled_leaves_the_others_their_answer() -> None:
+    rig = Rig()
+    tail = Tail(rig.store)
+    rig.store.held = asyncio.Event()
+    first, second = (asyncio.create_task(tail.after(0)) for _ in range(2))
+    await asyncio.sleep(0.01)
+    first.cancel()
+    rig.store.held.set()
+    assert (await second)[1].latest.number == 0
+    assert first.cancelled()

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from groundswell.errors import BadToken, ReplicaLate, StoreUnavailable
-from groundswell.follower import Follower
+from groundswell.follower import Follower, Tail
 from groundswell.kinds import Kinds
 from groundswell.model import Add, Counter, Delete, Document, Key, Level, Put, Remove, Write
 from groundswell.reader import PRIMARY, Reader, Served, Want
@@ -100,7 +100,9 @@ class Rig:
             self.store, self.replicas, self.worker, self.telemetry, clock=self.clock
         )
         self.followers = [
-            Follower(self.store, replica, poll_s=9.0, moved=self.reader.moved, clock=self.clock)
+            Follower(
+                Tail(self.store, clock=self.clock), replica, poll_s=9.0, moved=self.reader.moved
+            )
             for replica in self.replicas
         ]
 

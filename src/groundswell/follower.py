@@ -1,4 +1,4 @@
-"""A follower: tails the change feed and keeps one replica up to date."""
+"""Followers: each tails the change feed and keeps one replica up to date."""
 
 from __future__ import annotations
 
@@ -22,6 +22,29 @@ CHANGES_MAX: Final = 20_000  # in one answer of the feed: bounds the time the ev
 PROBES_MAX: Final = 1_000
 
 
+class Tail:
+    """The change feed of one source, asked once for all followers that ask for the same at once."""
+
+    def __init__(self, source: Source, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._source = source
+        self._clock = clock
+        self._asking: dict[int, asyncio.Task[tuple[float, Feed]]] = {}
+
+    async def after(self, number: int) -> tuple[float, Feed]:
+        """What follows rollup `number`, and when that was asked: at no time before the call."""
+        task = self._asking.get(number)
+        if task is None:
+            task = self._asking[number] = asyncio.create_task(self._ask(number))
+            # An error is not to be reported as unheard when all who waited have gone away.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(task)
+
+    async def _ask(self, number: int) -> tuple[float, Feed]:
+        del self._asking[number]  # whoever comes now comes too late
+        asked_s = self._clock()
+        return asked_s, await self._source.feed(number, CHANGES_MAX)
+
+
 class Follower:
     """Feeds one replica, in order, and knows how old it may be.
 
@@ -32,16 +55,14 @@ class Follower:
 
     def __init__(
         self,
-        source: Source,
+        tail: Tail,
         replica: Replica,
         *,
         poll_s: float,
         delay_s: float = 0.0,
         moved: Callable[[], None] = lambda: None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._clock = clock
-        self._source = source
+        self._tail = tail
         self._replica = replica
         self._poll_s = poll_s
         self._delay_s = delay_s
@@ -77,8 +98,7 @@ class Follower:
 
     async def step(self) -> bool:
         """Ask the feed once; whether there was nothing more to ask for."""
-        asked_s = self._clock()
-        feed = await self._source.feed(self._fetched, CHANGES_MAX)
+        asked_s, feed = await self._tail.after(self._fetched)
         first = self._fetched < 0
         begin_anew = feed.behind or first
         self._fetched = feed.latest.number if begin_anew else self._fetched + len(feed.rollups)

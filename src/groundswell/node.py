@@ -24,7 +24,7 @@ from groundswell.errors import (
     StoreUnavailable,
     TooLarge,
 )
-from groundswell.follower import Follower
+from groundswell.follower import Follower, Tail
 from groundswell.kinds import Kind, Kinds, check_id, check_text, check_write
 from groundswell.model import INT_MAX, KEYS_MAX, WRITES_MAX, Id, Key, Write
 from groundswell.reader import PRIMARY, Reader, Want
@@ -108,9 +108,10 @@ class Node:
             self.telemetry,
             source=standby,
         )
+        tail = Tail(standby or store)
         self._followers = [
             Follower(
-                standby or store,
+                tail,
                 replica,
                 poll_s=tuning.poll_ms / 1000,
                 delay_s=delay_s,

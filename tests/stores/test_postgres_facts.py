@@ -23,7 +23,7 @@ import pytest
 
 from clusters import Cluster, Installation, every, missing
 from groundswell.fills import Fills
-from groundswell.follower import Follower
+from groundswell.follower import Follower, Tail
 from groundswell.model import Add, Key, Put
 from groundswell.replicas.memory import MemoryReplica
 from groundswell.revision import Revision
@@ -201,7 +201,7 @@ async def test_a_snapshot_taken_on_a_standby_is_wrong_and_never_used(pair: Pair)
 
         # A replica fed from it brings the slow one when it is there, once.
         replica = MemoryReplica("r", bytes_max=SIZE)
-        follower = Follower(standby, replica, poll_s=1)
+        follower = Follower(Tail(standby), replica, poll_s=1)
         await follower.step()
         await drain(store)
         await slow.end(kept=True)
@@ -345,7 +345,7 @@ async def _fork(
     replicas = {"primary": MemoryReplica("p", bytes_max=SIZE)}
     replicas["standby"] = MemoryReplica("s", bytes_max=SIZE)
     sources: dict[str, Any] = {"primary": store, "standby": standby}
-    followers = {n: Follower(sources[n], replicas[n], poll_s=1) for n in replicas}
+    followers = {n: Follower(Tail(sources[n]), replicas[n], poll_s=1) for n in replicas}
 
     async def counted(name: str) -> tuple[int, Revision]:
         while not await followers[name].step():

@@ -112,7 +112,8 @@ class Server:
         self._watching: asyncio.Task[None] | None = None
         self._endings: set[asyncio.Task[None]] = set()
         self.epoch = 0  # the timeline; of a standby always 0, since only the primary knows
-        self.heard: Callable[[], None] = lambda: None  # called when the server notifies
+        # Called with the payload when the server notifies; without one when some may have been missed.
+        self.heard: Callable[[str], None] = lambda payload: None
 
     # --- life -----------------------------------------------------------------------------------
 
@@ -269,7 +270,7 @@ class Server:
                     self._lose("it has another timeline")
                     log.warning("%s is back", self._what)
                     await self._begin(epoch)
-                self.heard()  # whatever was missed meanwhile
+                self.heard("")
             except Exception:
                 log.exception("%s: the watch failed; it begins anew", self._what)
                 connection = None
@@ -282,8 +283,8 @@ class Server:
             if not self._standby:
                 await connection.execute("LISTEN groundswell")
             while True:
-                async for _ in connection.notifies(timeout=PING_S):
-                    self.heard()
+                async for notification in connection.notifies(timeout=PING_S):
+                    self.heard(notification.payload)
                 ping = asyncio.create_task(_ask(connection))
                 if not await _answered(ping):
                     self._lose(f"it has not answered for {ANSWER_S:g} s")

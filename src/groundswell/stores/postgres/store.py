@@ -67,6 +67,7 @@ class PostgresStore:
         self._rollups_kept = rollups_kept
         self._now_ms: Callable[[], int | None] = now_ms or (lambda: None)
         self._idle_s = idle_s
+        self._made = 0  # the newest rollup from here
         self._floor_ms = 0  # the time of the newest commit from here
         self._rolling = asyncio.Lock()
         self._closed = False
@@ -124,8 +125,13 @@ class PostgresStore:
         return self._server.epoch
 
     def listen(self, heard: Callable[[], None]) -> None:
-        """Call `heard` soon after any node's rollup; a hint, which may be lost."""
-        self._server.heard = heard
+        """Call `heard` soon after another node's rollup; a hint, which may be lost."""
+
+        def told(rollup: str) -> None:
+            if not rollup.isdigit() or int(rollup) > self._made:
+                heard()
+
+        self._server.heard = told
 
     async def close(self) -> None:
         """Finish what runs, then let go of the connections."""
@@ -174,6 +180,7 @@ class PostgresStore:
             if not found:
                 return None
             number, snapshot, events, more = found[0]
+            self._made = number
             return Rolled(number, parse(snapshot), events, more)
 
         async with (
