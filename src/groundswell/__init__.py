@@ -8,12 +8,33 @@ async with groundswell.open("sqlite:///groundswell.db") as gs:
     likes = await me.count("like", 42)
 """
 
-from groundswell.model import Add, Delete, Edge, Level, Put, Remove, Tally
-from groundswell.session import Count, EdgePage, Groundswell, Object, Session
-from groundswell.store import Changed, Refused, Stored
+from groundswell.model import (
+    Add,
+    Delete,
+    Edge,
+    Level,
+    Open,
+    Post,
+    Put,
+    Remove,
+    Tally,
+    Transfer,
+    Void,
+)
+from groundswell.session import (
+    AccountState,
+    Count,
+    EdgePage,
+    Groundswell,
+    Object,
+    Session,
+    TransferPage,
+)
+from groundswell.store import Changed, Moved, Opened, Refused, Stored
 from groundswell.wiring import connect, open
 
 __all__ = [
+    "AccountState",
     "Add",
     "Changed",
     "Count",
@@ -22,13 +43,20 @@ __all__ = [
     "EdgePage",
     "Groundswell",
     "Level",
+    "Moved",
     "Object",
+    "Open",
+    "Opened",
+    "Post",
     "Put",
     "Refused",
     "Remove",
     "Session",
     "Stored",
     "Tally",
+    "Transfer",
+    "TransferPage",
+    "Void",
     "connect",
     "open",
 ]

@@ -7,10 +7,20 @@ from typing import Any
 
 from groundswell.errors import BadRequest, GroundswellError
 from groundswell.kinds import Kind
-from groundswell.model import INT_MAX, PAGE_MAX, Counter, Edge, Key
+from groundswell.model import INT_MAX, PAGE_MAX, Account, Counter, Edge, Key, Movement
 from groundswell.reader import Served, Want
-from groundswell.store import Cursor, Window
-from groundswell.wire import CountItem, EdgeItem, ListQuery, ReadInfo
+from groundswell.store import Cursor, Moved, Window
+from groundswell.wire import (
+    AccountItem,
+    Balance,
+    CountItem,
+    EdgeItem,
+    HistoryQuery,
+    ListQuery,
+    MovementItem,
+    ReadInfo,
+    TransferAnswer,
+)
 
 
 def overlaid(key: Key, row: Counter, served: Served[Counter]) -> tuple[int, int, int]:
@@ -64,16 +74,69 @@ def edge_item(edge: Edge) -> EdgeItem:
         created_ms=edge.created_ms,
         value=edge.value,
         data=edge.data,
+        expires_ms=edge.expires_ms,
     )
+
+
+def account_item(account: Account) -> AccountItem:
+    """An account without how it was read."""
+    return AccountItem(
+        id=account.id,
+        balance=account.balance,
+        held=account.held,
+        expected=account.expected,
+        available=account.available,
+        floor=account.floor,
+        ceiling=account.ceiling,
+    )
+
+
+def movement_item(movement: Movement) -> MovementItem:
+    """A transfer without how it was read."""
+    return MovementItem(
+        id=movement.id,
+        debit=movement.debit,
+        credit=movement.credit,
+        amount=movement.amount,
+        state=movement.state,
+        posted=movement.posted,
+        created_ms=movement.created_ms,
+        expires_ms=movement.expires_ms,
+    )
+
+
+def transfer_answer(moved: Moved) -> TransferAnswer:
+    """What became of a transfer."""
+    return TransferAnswer(
+        moved.id,
+        moved.state,
+        moved.amount,
+        Balance(moved.debit, moved.debit_balance),
+        Balance(moved.credit, moved.credit_balance),
+        moved.expires_ms,
+    )
+
+
+def place(query: HistoryQuery) -> Cursor | None:
+    """Where in a history a query begins; BadRequest."""
+    _check_limit(query.limit)
+    cursor = None if query.cursor is None else Cursor.decode(query.cursor)
+    if cursor is not None and (cursor.newer or isinstance(cursor.other, int)):
+        raise BadRequest("The cursor belongs to another list.")
+    return cursor
 
 
 def window(query: ListQuery, other: str) -> Window:
     """The part of a list that a query names, whose other ids are of type `other`; BadRequest."""
-    if not 1 <= query.limit <= PAGE_MAX:
-        raise BadRequest(f"limit must be from 1 to {PAGE_MAX}.")
+    _check_limit(query.limit)
     cursor = None if query.cursor is None else Cursor.decode(query.cursor)
     if cursor is not None and isinstance(cursor.other, int) is not (other == "int"):
         raise BadRequest("The cursor belongs to another list.")
     if any(at is not None and abs(at) > INT_MAX for at in (query.since, query.until)):
         raise BadRequest("since and until must be 64-bit integers (Unix time in milliseconds).")
     return Window(query.limit, cursor, query.since, query.until)
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= PAGE_MAX:
+        raise BadRequest(f"limit must be from 1 to {PAGE_MAX}.")

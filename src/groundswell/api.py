@@ -10,11 +10,15 @@ import msgspec
 from groundswell.model import Id, Key, Write
 from groundswell.store import Outcome
 from groundswell.wire import (
+    AccountAnswer,
     CountAnswer,
     CountsAnswer,
     EdgeAnswer,
     EdgesAnswer,
+    HistoryQuery,
     ListQuery,
+    MovementAnswer,
+    MovementsAnswer,
     ObjectAnswer,
     ReadOptions,
     StatusAnswer,
@@ -77,6 +81,19 @@ class Api(Protocol):
         self, id_: str, options: ReadOptions, tokens: str | None = None
     ) -> Reply[ObjectAnswer]:
         """One object; ObjectNotFound."""
+
+    async def account(
+        self, id_: str, options: ReadOptions, tokens: str | None = None
+    ) -> Reply[AccountAnswer]:
+        """One account, linearizable if no level is named; AccountNotFound."""
+
+    async def movement(self, id_: str, tokens: str | None = None) -> Reply[MovementAnswer]:
+        """One transfer as it is now; TransferNotFound."""
+
+    async def movements(
+        self, account: str, query: HistoryQuery, tokens: str | None = None
+    ) -> Reply[MovementsAnswer]:
+        """The transfers from and to an account as they are now; of an unknown one none."""
 
     async def status(self) -> StatusAnswer:
         """Where the node stands."""

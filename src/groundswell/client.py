@@ -13,13 +13,19 @@ from yarl import URL
 
 from groundswell import wire
 from groundswell.api import Reply
-from groundswell.errors import BadSettings, GroundswellError, NodeUnreachable, NotFound, by_code
-from groundswell.model import Id, Key, Write
-from groundswell.store import Changed, Outcome, Refused, Stored
+from groundswell.errors import (
+    BadSettings,
+    Conflict,
+    GroundswellError,
+    NodeUnreachable,
+    NotFound,
+    by_code,
+)
+from groundswell.model import Account, Id, Key, Write
+from groundswell.store import Changed, Moved, Opened, Outcome, Refused, Stored
 
 TIMEOUT_S: Final = 30.0
 CONNECTIONS_MAX: Final = 256
-CONFLICT: Final = 409
 
 T = TypeVar("T")
 
@@ -149,6 +155,21 @@ class HttpApi:
         path = _path("objects", id_)
         return await self._call("GET", path, wire.ObjectAnswer, tokens, query=options)
 
+    async def account(  # noqa: D102
+        self, id_: str, options: wire.ReadOptions, tokens: str | None = None
+    ) -> Reply[wire.AccountAnswer]:
+        path = _path("accounts", id_)
+        return await self._call("GET", path, wire.AccountAnswer, tokens, query=options)
+
+    async def movement(self, id_: str, tokens: str | None = None) -> Reply[wire.MovementAnswer]:  # noqa: D102
+        return await self._call("GET", _path("transfers", id_), wire.MovementAnswer, tokens)
+
+    async def movements(  # noqa: D102
+        self, account: str, query: wire.HistoryQuery, tokens: str | None = None
+    ) -> Reply[wire.MovementsAnswer]:
+        path = _path("accounts", account) + "/transfers"
+        return await self._call("GET", path, wire.MovementsAnswer, tokens, query=query)
+
     async def status(self) -> wire.StatusAnswer:  # noqa: D102
         return (await self._call("GET", "/v1/status", wire.StatusAnswer, None)).answer
 
@@ -193,10 +214,10 @@ def _error(answer: Answer) -> Exception:
         problem = msgspec.json.decode(answer.body, type=wire.Problem)
     except msgspec.DecodeError:
         return NodeUnreachable(f"Something that is no node answered with status {answer.status}.")
-    if problem.index is not None and answer.status == CONFLICT:
+    error = by_code(problem.code, problem.detail, version=problem.version)
+    if problem.index is not None and isinstance(error, Conflict | NotFound):
         refused = Refused(problem.code, problem.detail, problem.version)
         return _Refusal(problem.index, refused, answer.token)
-    error = by_code(problem.code, problem.detail, version=problem.version)
     error.token, error.index = answer.token, problem.index
     if isinstance(error, NotFound):
         error.read = problem.read
@@ -206,7 +227,36 @@ def _error(answer: Answer) -> Exception:
 def _outcome(item: wire.OutcomeItem) -> Outcome:
     if item.code is not None:
         return Refused(item.code, item.detail or "", item.version)
+    if item.transfer is not None:
+        return _moved(item.transfer, changed=item.changed)
+    if item.account is not None:
+        return Opened(_account(item.account), item.changed)
     return Changed(item.changed) if item.version is None else Stored(item.version, item.changed)
+
+
+def _moved(answer: wire.TransferAnswer, *, changed: bool) -> Moved:
+    return Moved(
+        answer.id,
+        answer.state,
+        answer.amount,
+        answer.debit.id,
+        answer.debit.balance,
+        answer.credit.id,
+        answer.credit.balance,
+        answer.expires_ms,
+        changed,
+    )
+
+
+def _account(item: wire.AccountItem) -> Account:
+    return Account(
+        id=item.id,
+        balance=item.balance,
+        held=item.held,
+        expected=item.expected,
+        floor=item.floor,
+        ceiling=item.ceiling,
+    )
 
 
 def _path(noun: str, *ids: Id) -> str:

@@ -10,10 +10,15 @@
     ├── Forbidden
     ├── NotFound
     │   ├── EdgeNotFound
-    │   └── ObjectNotFound
+    │   ├── ObjectNotFound
+    │   ├── AccountNotFound
+    │   └── TransferNotFound
     ├── Conflict
     │   ├── VersionConflict
-    │   └── SeatTaken
+    │   ├── SeatTaken
+    │   ├── InsufficientFunds
+    │   ├── CeilingExceeded
+    │   └── TransferConflict
     └── Unavailable
         ├── Overloaded
         ├── ReplicaLate
@@ -110,6 +115,18 @@ class ObjectNotFound(NotFound):
     code = "object-not-found"
 
 
+class AccountNotFound(NotFound):
+    """There is no such account."""
+
+    code = "account-not-found"
+
+
+class TransferNotFound(NotFound):
+    """There is no such transfer."""
+
+    code = "transfer-not-found"
+
+
 class Conflict(GroundswellError):
     """The write contradicts what is stored; nothing was changed."""
 
@@ -131,6 +148,24 @@ class SeatTaken(Conflict):
     """Another source holds this target of an exclusive kind."""
 
     code = "seat-taken"
+
+
+class InsufficientFunds(Conflict):
+    """The account would fall below its floor."""
+
+    code = "insufficient-funds"
+
+
+class CeilingExceeded(Conflict):
+    """The account would rise above its ceiling."""
+
+    code = "ceiling-exceeded"
+
+
+class TransferConflict(Conflict):
+    """The id stands for another transfer, or for one that is beyond what was asked of it."""
+
+    code = "transfer-conflict"
 
 
 class Unavailable(GroundswellError):

@@ -10,7 +10,9 @@ import msgspec
 
 from groundswell.errors import BadRequest, BadSettings, TooLarge, UnknownKind
 from groundswell.model import (
+    ACCOUNT,
     EDGE_DATA_BYTES_MAX,
+    EXPIRES_S_MAX,
     ID_CHARS_MAX,
     INT_MAX,
     OBJECT_BYTES_MAX,
@@ -20,9 +22,13 @@ from groundswell.model import (
     Id,
     Key,
     Level,
+    Open,
+    Post,
     Put,
     Remove,
     Tally,
+    Transfer,
+    Void,
     Write,
 )
 
@@ -175,12 +181,16 @@ def _check_add(kinds: Kinds, write: Add) -> Add:
         raise BadRequest(
             f"Edges of kind {kind.name} need a whole value from {kind.value.min} to {kind.value.max}."
         )
+    if write.expires_in_s is not None:
+        if not kind.exclusive:
+            raise BadRequest(f"Kind {kind.name} is not exclusive: only claims on a target expire.")
+        _check_expiry(write.expires_in_s)
     if write.data is None and source is write.source and target is write.target:
         return write
     data = None
     if write.data is not None and bytes(write.data) != b"null":
         data = canonical(write.data, EDGE_DATA_BYTES_MAX, "edge's data")
-    return Add(write.kind, target, source, write.value, data)
+    return Add(write.kind, target, source, write.value, data, write.expires_in_s)
 
 
 def _check_remove(kinds: Kinds, write: Remove) -> Remove:
@@ -206,7 +216,7 @@ def _check_tally(kinds: Kinds, write: Tally) -> Tally:
 
 
 def _check_put(kinds: Kinds, write: Put) -> Put:
-    check_text(write.id, "object id")
+    check_object_id(write.id)
     check_text(write.type, "object type")
     _check_version(write.if_version)
     data = canonical(write.data, OBJECT_BYTES_MAX, "object's data")
@@ -214,9 +224,68 @@ def _check_put(kinds: Kinds, write: Put) -> Put:
 
 
 def _check_delete(kinds: Kinds, write: Delete) -> Delete:
-    check_text(write.id, "object id")
+    check_object_id(write.id)
     _check_version(write.if_version)
     return write
+
+
+def check_object_id(id_: str) -> str:
+    """`id_` where it may be an object's."""
+    if check_text(id_, "object id").startswith(ACCOUNT):
+        raise BadRequest(f"Object ids that begin with {ACCOUNT!r} are kept for accounts.")
+    return id_
+
+
+def _check_open(kinds: Kinds, write: Open) -> Open:
+    check_text(write.id, "account id")
+    for name, bound in (("floor", write.floor), ("ceiling", write.ceiling)):
+        if bound is not None and (type(bound) is not int or abs(bound) > INT_MAX):
+            raise BadRequest(f"The {name} must be a 64-bit integer or null, not {_shown(bound)}.")
+    if write.floor is not None and write.ceiling is not None and write.floor > write.ceiling:
+        raise BadRequest(f"The floor {write.floor} is above the ceiling {write.ceiling}.")
+    return write
+
+
+def _check_transfer(kinds: Kinds, write: Transfer) -> Transfer:
+    check_text(write.id, "transfer id")
+    check_text(write.debit, "debit account's id")
+    check_text(write.credit, "credit account's id")
+    if write.debit == write.credit:
+        raise BadRequest(f"Account {write.debit!r} cannot be both debit and credit.")
+    _check_amount(write.amount)
+    if write.expires_in_s is not None:
+        if not write.pending:
+            raise BadRequest(
+                "Only a pending transfer expires: set `pending`, or no `expires_in_s`."
+            )
+        _check_expiry(write.expires_in_s)
+    return write
+
+
+def _check_post(kinds: Kinds, write: Post) -> Post:
+    check_text(write.id, "transfer id")
+    if write.amount is not None:
+        _check_amount(write.amount)
+    return write
+
+
+def _check_void(kinds: Kinds, write: Void) -> Void:
+    check_text(write.id, "transfer id")
+    return write
+
+
+def _check_amount(amount: object) -> None:
+    if type(amount) is not int or not 1 <= amount <= INT_MAX:
+        raise BadRequest(
+            f"The amount must be a whole number from 1 to {INT_MAX}, not {_shown(amount)}."
+        )
+
+
+def _check_expiry(lasts_s: object) -> None:
+    if type(lasts_s) not in (int, float) or not 0.001 <= lasts_s <= EXPIRES_S_MAX:  # type: ignore[operator]
+        raise BadRequest(
+            f"`expires_in_s` must be from 0.001 to {EXPIRES_S_MAX} seconds, not {_shown(lasts_s)}."
+        )
 
 
 _CHECKS: Final[dict[type, Callable[[Kinds, Any], Write]]] = {
@@ -225,6 +294,10 @@ _CHECKS: Final[dict[type, Callable[[Kinds, Any], Write]]] = {
     Tally: _check_tally,
     Put: _check_put,
     Delete: _check_delete,
+    Open: _check_open,
+    Transfer: _check_transfer,
+    Post: _check_post,
+    Void: _check_void,
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
@@ -15,6 +15,8 @@ KEYS_MAX: Final = 1_000  # in one read
 PAGE_MAX: Final = 1_000  # edges in one page of a list
 VALUE_MAX: Final = 2**31 - 1  # of an edge or a tally: 2**32 of them still fit a 64-bit sum
 INT_MAX: Final = 2**63 - 1
+EXPIRES_S_MAX: Final = 10 * 366 * 86_400  # of a hold or a claim
+ACCOUNT: Final = "account:"  # an account's state flows to the replicas as the object of this name
 
 if TYPE_CHECKING:
     Data = msgspec.Raw | None
@@ -59,6 +61,7 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     created_ms: int  # Unix time; edges of later commits are never older
     value: int | None = None
     data: Data = None
+    expires_ms: int | None = None  # Unix time from which a claim counts for nothing
 
 
 class Counter(msgspec.Struct, frozen=True, array_like=True):
@@ -76,6 +79,45 @@ class Document(msgspec.Struct, frozen=True, array_like=True):
     version: int
     xid: int  # the transaction that wrote this version
     data: msgspec.Raw | None
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """A balance in some state, in minor units, and what bounds it.
+
+    `floor <= balance - held` and `balance + expected <= ceiling` always hold; None: no bound.
+    """
+
+    id: str
+    balance: int = 0
+    held: int = 0  # of it, kept for transfers out of here that are pending
+    expected: int = 0  # kept free below the ceiling for transfers to here that are pending
+    floor: int | None = 0
+    ceiling: int | None = None
+    version: int = 0
+    xid: int = 0  # the transaction that wrote this version
+
+    @property
+    def available(self) -> int | None:
+        """How much may go out now; None where there is no floor."""
+        return None if self.floor is None else self.balance - self.held - self.floor
+
+
+class Movement(msgspec.Struct, frozen=True, kw_only=True):
+    """A transfer as it is stored."""
+
+    id: str
+    debit: str  # account that it takes from
+    credit: str  # account that it gives to
+    amount: int
+    pending: bool  # whether it was made as a hold
+    state: Literal["pending", "posted", "voided", "expired"]
+    posted: int  # what has moved
+    created_ms: int  # Unix time, as for edges
+    expires_ms: int | None  # from here on a hold that is still pending counts for nothing
+    debit_balance: int  # right after it was made
+    credit_balance: int
+    debit_open: bool = False  # whether `held` of its account still counts it
+    credit_open: bool = False  # the same for `expected`
 
 
 # --- writes -------------------------------------------------------------------------------------
@@ -96,6 +138,7 @@ class Add(
     source: Id
     value: int | None = None
     data: Data = None  # JSON object, canonical once checked
+    expires_in_s: float | None = None  # of a claim on an exclusive kind
 
 
 class Remove(msgspec.Struct, frozen=True, tag="remove", tag_field="op", forbid_unknown_fields=True):
@@ -131,4 +174,59 @@ class Delete(msgspec.Struct, frozen=True, tag="delete", tag_field="op", forbid_u
     if_version: int | None = None
 
 
-Write = Add | Remove | Tally | Put | Delete
+class Open(msgspec.Struct, frozen=True, tag="account", tag_field="op", forbid_unknown_fields=True):
+    """Let the account exist, with these bounds."""
+
+    id: str
+    floor: int | None = 0
+    ceiling: int | None = None
+
+
+class Transfer(
+    msgspec.Struct,
+    frozen=True,
+    tag="transfer",
+    tag_field="op",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    """Move an amount between two accounts, once per id; `pending` only holds it for a `Post`."""
+
+    id: str
+    debit: str
+    credit: str
+    amount: int
+    pending: bool = False
+    expires_in_s: float | None = None
+
+
+class Post(msgspec.Struct, frozen=True, tag="post", tag_field="op", forbid_unknown_fields=True):
+    """Let a pending transfer happen, whole or with a smaller amount; the rest is free again."""
+
+    id: str
+    amount: int | None = None
+
+
+class Void(msgspec.Struct, frozen=True, tag="void", tag_field="op", forbid_unknown_fields=True):
+    """Let a pending transfer not happen."""
+
+    id: str
+
+
+Write = Add | Remove | Tally | Put | Delete | Open | Transfer | Post | Void
+
+
+class SettleAccount(msgspec.Struct, frozen=True):
+    """Let go of what the account's expired holds keep; of nodes alone, as is the next one."""
+
+    id: str
+
+
+class SettleClaim(msgspec.Struct, frozen=True):
+    """Let go of the target of an exclusive kind if the claim on it has expired."""
+
+    kind: str
+    target: Id
+
+
+Settle = SettleAccount | SettleClaim

@@ -11,22 +11,38 @@ from importlib.metadata import version
 from typing import Any, Final, TypeVar
 
 import msgspec
+from msgspec.structs import asdict
 
-from groundswell.answers import age_ms, edge_item, info, item, learnt, overlaid, window
+from groundswell.accounts import account as account_of
+from groundswell.answers import (
+    account_item,
+    age_ms,
+    edge_item,
+    info,
+    item,
+    learnt,
+    movement_item,
+    overlaid,
+    place,
+    window,
+)
 from groundswell.api import Reply
 from groundswell.committer import Committer
 from groundswell.consistency import Level
 from groundswell.errors import (
+    AccountNotFound,
     BadRequest,
     EdgeNotFound,
     GroundswellError,
     ObjectNotFound,
+    Overloaded,
     StoreUnavailable,
     TooLarge,
+    TransferNotFound,
 )
 from groundswell.follower import Follower, Tail
-from groundswell.kinds import Kind, Kinds, check_id, check_text, check_write
-from groundswell.model import INT_MAX, KEYS_MAX, WRITES_MAX, Id, Key, Write
+from groundswell.kinds import Kind, Kinds, check_id, check_object_id, check_text, check_write
+from groundswell.model import ACCOUNT, INT_MAX, KEYS_MAX, WRITES_MAX, Id, Key, Write
 from groundswell.reader import PRIMARY, Reader, Want
 from groundswell.replica import Replica
 from groundswell.rollup import RollupWorker
@@ -34,11 +50,15 @@ from groundswell.store import Batch, Outcome, Refused, Source, Store
 from groundswell.telemetry import Telemetry
 from groundswell.tokens import Tokens
 from groundswell.wire import (
+    AccountAnswer,
     CountAnswer,
     CountsAnswer,
     EdgeAnswer,
     EdgesAnswer,
+    HistoryQuery,
     ListQuery,
+    MovementAnswer,
+    MovementsAnswer,
     ObjectAnswer,
     ReadInfo,
     ReadOptions,
@@ -52,6 +72,8 @@ T = TypeVar("T")
 
 WAIT_MS_MAX: Final = 60_000
 STANDBY: Final = "standby"
+SETTLE_S: Final = 0.5  # between two looks at what has expired
+SETTLED_MAX: Final = 1_000  # holds or claims, at one of them
 
 _STRICTNESS: Final = {level: rank for rank, level in enumerate(Level)}
 
@@ -143,6 +165,7 @@ class Node:
             await follower.step()
         self._spawn("committer", self._committer.run())
         self._spawn("rollup", self._worker.run())
+        self._spawn("settling", self._settle())
         for (replica, _), follower in zip(self._replicas, self._followers, strict=True):
             self._spawn(f"follower {replica.name}", follower.run())
 
@@ -306,6 +329,7 @@ class Node:
             created_ms=edge.created_ms,
             value=edge.value,
             data=edge.data,
+            expires_ms=edge.expires_ms,
             read=read,
         )
         return Reply(answer, token)
@@ -355,14 +379,12 @@ class Node:
                 found = await ask(self._standby)
                 self.telemetry.reads.labels(want.level, STANDBY).inc()
                 return found, ReadInfo(want.level, STANDBY, None, 0.0)
-        found = await ask(self._store)
-        self.telemetry.reads.labels(want.level, PRIMARY).inc()
-        return found, ReadInfo(want.level, PRIMARY, 0.0, 0.0)
+        return await self._asked_now(want, ask(self._store))
 
     async def object(  # noqa: D102
         self, id_: str, options: ReadOptions, tokens: str | None = None
     ) -> Reply[ObjectAnswer]:
-        check_text(id_, "object id")
+        check_object_id(id_)
         want = self._want(Level.CAUSAL, options)
         session = self._tokens.decode(tokens)
         served = await self._reader.documents((id_,), want, session)
@@ -375,6 +397,68 @@ class Node:
             ObjectAnswer(found.id, found.type, found.version, found.data, info(want, served)),
             token,
         )
+
+    # --- accounts -------------------------------------------------------------------------------
+
+    async def account(  # noqa: D102
+        self, id_: str, options: ReadOptions, tokens: str | None = None
+    ) -> Reply[AccountAnswer]:
+        check_text(id_, "account id")
+        want = self._want(Level.LINEARIZABLE, options)
+        session = self._tokens.decode(tokens)
+        if want.level is Level.LINEARIZABLE:
+            (found, revision), read = await self._asked_now(want, self._store.account(id_))
+        else:
+            served = await self._reader.documents((ACCOUNT + id_,), want, session)
+            found, revision, read = account_of(served.rows[0]), served.revision, info(want, served)
+        token = self._tokens.after_read(want.level, session, revision)
+        if found is None:
+            error = AccountNotFound(f"There is no account {id_!r}.", read=msgspec.to_builtins(read))
+            raise learnt(error, token)
+        return Reply(AccountAnswer(**asdict(account_item(found)), read=read), token)
+
+    async def movement(self, id_: str, tokens: str | None = None) -> Reply[MovementAnswer]:  # noqa: D102
+        check_text(id_, "transfer id")
+        session = self._tokens.decode(tokens)
+        want = self._wants[Level.LINEARIZABLE, True]
+        (found, revision), read = await self._asked_now(want, self._store.movement(id_))
+        token = self._tokens.after_read(want.level, session, revision)
+        if found is None:
+            error = TransferNotFound(
+                f"There is no transfer {id_!r}.", read=msgspec.to_builtins(read)
+            )
+            raise learnt(error, token)
+        return Reply(MovementAnswer(**asdict(movement_item(found)), read=read), token)
+
+    async def movements(  # noqa: D102
+        self, account: str, query: HistoryQuery, tokens: str | None = None
+    ) -> Reply[MovementsAnswer]:
+        check_text(account, "account id")
+        cursor = place(query)
+        session = self._tokens.decode(tokens)
+        want = self._wants[Level.LINEARIZABLE, True]
+        asked = self._store.movements(account, query.limit, cursor)
+        found, read = await self._asked_now(want, asked)
+        answer = MovementsAnswer(
+            [movement_item(movement) for movement in found.rows],
+            None if found.next is None else found.next.encode(),
+            read,
+        )
+        return Reply(answer, self._tokens.after_read(want.level, session, found.revision))
+
+    async def _asked_now(self, want: Want, asked: Awaitable[T]) -> tuple[T, ReadInfo]:
+        """What the primary says."""
+        found = await asked
+        self.telemetry.reads.labels(want.level, PRIMARY).inc()
+        return found, ReadInfo(want.level, PRIMARY, 0.0, 0.0)
+
+    async def _settle(self) -> None:
+        """Let go of what has expired, so that replicas show it; writes do not wait for that."""
+        while True:
+            await asyncio.sleep(SETTLE_S)
+            with contextlib.suppress(StoreUnavailable, Overloaded):
+                if found := await self._store.expired(SETTLED_MAX):
+                    await self._committer.submit(Batch(tuple(found)))
 
     # --- the node itself ------------------------------------------------------------------------
 

@@ -9,10 +9,34 @@ import msgspec
 
 from groundswell.api import Api, Reply
 from groundswell.errors import GroundswellError, by_code
-from groundswell.model import Add, Delete, Edge, Id, Key, Level, Put, Remove, Tally, Write
+from groundswell.model import (
+    Add,
+    Delete,
+    Edge,
+    Id,
+    Key,
+    Level,
+    Open,
+    Post,
+    Put,
+    Remove,
+    Tally,
+    Transfer,
+    Void,
+    Write,
+)
 from groundswell.revision import SessionToken
-from groundswell.store import Outcome, Refused, Stored
-from groundswell.wire import CountAnswer, CountItem, ListQuery, ReadInfo, ReadOptions, StatusAnswer
+from groundswell.store import Moved, Outcome, Refused, Stored
+from groundswell.wire import (
+    CountAnswer,
+    CountItem,
+    HistoryQuery,
+    ListQuery,
+    MovementItem,
+    ReadInfo,
+    ReadOptions,
+    StatusAnswer,
+)
 
 Fallback = Literal["primary", "none"]
 T = TypeVar("T")
@@ -43,6 +67,28 @@ class Object(msgspec.Struct, frozen=True, kw_only=True):
     age_ms: float | None
 
 
+class AccountState(msgspec.Struct, frozen=True, kw_only=True):
+    """An account in minor units, and how it was read."""
+
+    id: str
+    balance: int
+    held: int  # of it, kept for pending transfers out of here
+    expected: int  # kept free below the ceiling for pending transfers to here
+    available: int | None  # what may go out; None: there is no floor
+    floor: int | None
+    ceiling: int | None
+    level: Level
+    served_by: str
+    age_ms: float | None
+
+
+class TransferPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Part of an account's history, newest first."""
+
+    transfers: list[MovementItem]
+    next: str | None  # cursor to the older ones; None at the end
+
+
 class EdgePage(msgspec.Struct, frozen=True, kw_only=True):
     """Part of a list, newest first."""
 
@@ -55,7 +101,7 @@ class Session:
     """One user's view: carries the token of all it has written and seen.
 
     Not for use by several tasks at once: a session is one line of thought. Errors are those of
-    `groundswell.errors`; a refused write raises (`SeatTaken`, `VersionConflict`).
+    `groundswell.errors`; a refused write raises (`SeatTaken`, `VersionConflict`, `InsufficientFunds`, ..).
     """
 
     def __init__(self, api: Api, token: str | None = None) -> None:
@@ -80,9 +126,13 @@ class Session:
         *,
         value: int | None = None,
         data: dict[str, Any] | None = None,
+        expires_in_s: float | None = None,
     ) -> bool:
-        """Let the edge exist, with this value and data; whether that changed anything."""
-        return await self._changed(Add(kind, target, source, value, _raw(data)))
+        """Let the edge exist, with this value and data; whether that changed anything.
+
+        With `expires_in_s` a claim on a target of an exclusive kind, free again after that time.
+        """
+        return await self._changed(Add(kind, target, source, value, _raw(data), expires_in_s))
 
     async def remove(self, kind: str, target: Id, source: Id) -> bool:
         """Let the edge not exist; whether that changed anything."""
@@ -103,6 +153,41 @@ class Session:
     async def delete(self, id: str, *, if_version: int | None = None) -> bool:
         """Let the object not exist; whether that changed anything."""
         return await self._changed(Delete(id, if_version))
+
+    async def open_account(
+        self, id: str, *, floor: int | None = 0, ceiling: int | None = None
+    ) -> bool:
+        """Let the account exist, with these bounds; whether that changed anything."""
+        return await self._changed(Open(id, floor, ceiling))
+
+    async def transfer(
+        self,
+        id: str,
+        *,
+        debit: str,
+        credit: str,
+        amount: int,
+        pending: bool = False,
+        expires_in_s: float | None = None,
+    ) -> Moved:
+        """Move an amount between two accounts, once however often it is called with this id.
+
+        With `pending` it is only held, until `post`, `void`, or the end of `expires_in_s`.
+        """
+        return await self._moved(Transfer(id, debit, credit, amount, pending, expires_in_s))
+
+    async def post(self, id: str, amount: int | None = None) -> Moved:
+        """Let a pending transfer happen, whole or with a smaller amount."""
+        return await self._moved(Post(id, amount))
+
+    async def void(self, id: str) -> Moved:
+        """Let a pending transfer not happen."""
+        return await self._moved(Void(id))
+
+    async def _moved(self, write: Transfer | Post | Void) -> Moved:
+        outcome = await self._one(write)
+        assert isinstance(outcome, Moved)
+        return outcome
 
     async def write(self, writes: Sequence[Write], *, atomic: bool = False) -> list[Outcome]:
         """Up to 10,000 writes, each with its outcome; with `atomic` all of them, or the error of one."""
@@ -167,6 +252,7 @@ class Session:
             created_ms=found.created_ms,
             value=found.value,
             data=found.data,
+            expires_ms=found.expires_ms,
         )
 
     async def edges(
@@ -196,6 +282,7 @@ class Session:
                 created_ms=item.created_ms,
                 value=item.value,
                 data=item.data,
+                expires_ms=item.expires_ms,
             )
             for item in found.edges
         ]
@@ -222,6 +309,43 @@ class Session:
             served_by=found.read.served_by,
             age_ms=found.read.age_ms,
         )
+
+    async def account(
+        self,
+        id: str,
+        *,
+        level: Level | str | None = None,
+        max_age_ms: int | None = None,
+        wait_ms: int | None = None,
+        fallback: Fallback = "primary",
+    ) -> AccountState:
+        """One account, or AccountNotFound; linearizable if nothing else is asked for."""
+        options = _options(level, max_age_ms, wait_ms, fallback)
+        found = await self._call(self._api.account(id, options, self.token))
+        return AccountState(
+            id=found.id,
+            balance=found.balance,
+            held=found.held,
+            expected=found.expected,
+            available=found.available,
+            floor=found.floor,
+            ceiling=found.ceiling,
+            level=found.read.consistency,
+            served_by=found.read.served_by,
+            age_ms=found.read.age_ms,
+        )
+
+    async def find_transfer(self, id: str) -> MovementItem:
+        """A transfer as it stands, or TransferNotFound."""
+        return await self._call(self._api.movement(id, self.token))
+
+    async def transfers(
+        self, account: str, *, limit: int = 50, cursor: str | None = None
+    ) -> TransferPage:
+        """The transfers from and to an account, newest first."""
+        query = HistoryQuery(limit=limit, cursor=cursor)
+        found = await self._call(self._api.movements(account, query, self.token))
+        return TransferPage(transfers=found.transfers, next=found.next)
 
     async def _call(self, call: Awaitable[Reply[T]]) -> T:
         try:

@@ -16,14 +16,26 @@ from typing import Annotated, Protocol
 import msgspec
 
 from groundswell.errors import BadRequest
-from groundswell.model import INT_MAX, Counter, Document, Edge, Effect, Id, Key, Write
+from groundswell.model import (
+    INT_MAX,
+    Account,
+    Counter,
+    Document,
+    Edge,
+    Effect,
+    Id,
+    Key,
+    Movement,
+    Settle,
+    Write,
+)
 from groundswell.revision import Revision
 
 
 class Batch(msgspec.Struct, frozen=True):
     """Writes of one caller, in order; with `atomic` all of them or none."""
 
-    writes: tuple[Write, ...]
+    writes: tuple[Write | Settle, ...]
     atomic: bool = False
 
 
@@ -48,7 +60,28 @@ class Refused(msgspec.Struct, frozen=True, omit_defaults=True):
     version: int | None = None  # with version-conflict: where the object stands
 
 
-Outcome = Changed | Stored | Refused
+class Opened(msgspec.Struct, frozen=True):
+    """Outcome of a write on an account's bounds."""
+
+    account: Account  # version and xid apart
+    changed: bool = True
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """Outcome of a transfer, or of posting or voiding one: how it stands, and both balances."""
+
+    id: str
+    state: str
+    amount: int  # what has moved; while it is pending, what is held
+    debit: str
+    debit_balance: int
+    credit: str
+    credit_balance: int
+    expires_ms: int | None = None
+    changed: bool = True  # False: this id had been taken by the same transfer; its first result
+
+
+Outcome = Changed | Stored | Opened | Moved | Refused
 
 
 class Committed(msgspec.Struct, frozen=True):
@@ -201,6 +234,22 @@ def page(found: Sequence[Edge], window: Window, revision: Revision, *, inverse: 
     )
 
 
+class Movements(msgspec.Struct, frozen=True):
+    """Part of an account's history, newest first (by created_ms, then by id)."""
+
+    rows: tuple[Movement, ...]
+    next: Cursor | None  # to the older ones; None at the end
+    revision: Revision  # the state it was read in
+
+
+def movements(found: Sequence[Movement], limit: int, revision: Revision) -> Movements:
+    """Part of a history from up to `limit + 1` movements."""
+    rows = tuple(found[:limit])
+    more = len(found) > limit
+    next_ = Cursor(False, rows[-1].created_ms, rows[-1].id) if more else None
+    return Movements(rows, next_, revision)
+
+
 class Source(Protocol):
     """What a store can be asked, and a standby of it too, which may show an older state."""
 
@@ -215,7 +264,10 @@ class Source(Protocol):
         """These counters as of the newest rollup, all in one state; zero where there is none."""
 
     async def documents(self, ids: Sequence[str]) -> Documents:
-        """These objects as they are now, all in one state; deleted ones with `data` None."""
+        """These objects as they are now, all in one state; deleted ones with `data` None.
+
+        Accounts are among them, under their id after `model.ACCOUNT`, with what they hold as their data.
+        """
 
     async def edge(self, kind: str, target: Id, source: Id) -> tuple[Edge | None, Revision]:
         """One edge as it is now, and the state it was read in."""
@@ -252,7 +304,9 @@ class Store(Source, Protocol):
         or removing one that does not changes nothing and makes no event; another value or data replaces
         the stored one and keeps `created_ms`. A refused write of a batch that is not atomic leaves the
         others standing; in an atomic batch the others are refused with it (code `not-applied`).
-        Queues at most one event per (kind, target) and per object.
+        A claim or a hold that has expired when the transaction happens counts for nothing, and is let go
+        of where a write names its target, or one of its accounts, itself or by the id of a transfer.
+        Queues at most one event per (kind, target), per object and per account.
         On StoreUnavailable the transaction was not acknowledged and may or may not have happened; on
         any other error it did not happen.
         """
@@ -273,6 +327,18 @@ class Store(Source, Protocol):
 
         One state for all of them. None where so many events wait that a rollup is the cheaper way.
         """
+
+    async def account(self, id_: str) -> tuple[Account | None, Revision]:
+        """One account as it is now, without what its expired holds kept, and the state it was read in."""
+
+    async def movement(self, id_: str) -> tuple[Movement | None, Revision]:
+        """One transfer as it is now, and the state it was read in."""
+
+    async def movements(self, account: str, limit: int, cursor: Cursor | None = None) -> Movements:
+        """The transfers from and to an account, newest first; an unknown one has none."""
+
+    async def expired(self, at_most: int) -> list[Settle]:
+        """What lets go of that much that has expired, oldest first."""
 
     async def backlog(self) -> int:
         """How many events wait for a rollup; of a very long queue, how many at least."""

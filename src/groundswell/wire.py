@@ -80,6 +80,7 @@ class EdgeAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     read: ReadInfo
     value: int | None = None
     data: Data = None
+    expires_ms: int | None = None  # of a claim: Unix time from which it counts for nothing
 
 
 class EdgeItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -90,6 +91,7 @@ class EdgeItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     created_ms: int
     value: int | None = None
     data: Data = None
+    expires_ms: int | None = None
 
 
 class EdgesAnswer(msgspec.Struct, frozen=True):
@@ -111,6 +113,75 @@ class ObjectAnswer(msgspec.Struct, frozen=True):
     read: ReadInfo
 
 
+class AccountItem(msgspec.Struct, frozen=True, kw_only=True):
+    """An account, in minor units."""
+
+    id: str
+    balance: int
+    held: int  # of it, kept for pending transfers out of here
+    expected: int  # kept free below the ceiling for pending transfers to here
+    available: int | None  # what may go out: balance - held - floor; null: there is no floor
+    floor: int | None
+    ceiling: int | None
+
+
+class AccountAnswer(AccountItem, frozen=True, kw_only=True):
+    """An account that was read."""
+
+    read: ReadInfo
+
+
+class AccountChanged(AccountItem, frozen=True, kw_only=True):
+    """An account whose bounds were written."""
+
+    changed: bool
+
+
+class Balance(msgspec.Struct, frozen=True):
+    """What is left on one side of a transfer."""
+
+    id: str
+    balance: int
+
+
+class TransferAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of a transfer, the same however often it is asked for."""
+
+    id: str
+    state: str  # posted, pending or voided
+    amount: int  # what has moved; while it is pending, what is held
+    debit: Balance
+    credit: Balance
+    expires_ms: int | None = None  # Unix time from which a pending transfer counts for nothing
+
+
+class MovementItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A transfer as it stands."""
+
+    id: str
+    debit: str
+    credit: str
+    amount: int
+    state: str  # pending, posted, voided or expired
+    posted: int  # what has moved
+    created_ms: int  # Unix time
+    expires_ms: int | None = None
+
+
+class MovementAnswer(MovementItem, frozen=True, kw_only=True, omit_defaults=True):
+    """A transfer that was read."""
+
+    read: ReadInfo
+
+
+class MovementsAnswer(msgspec.Struct, frozen=True):
+    """Part of an account's history, newest first."""
+
+    transfers: list[MovementItem]
+    next: str | None  # cursor to the older ones; null at the end
+    read: ReadInfo
+
+
 class ChangedAnswer(msgspec.Struct, frozen=True):
     """Outcome of one write on an edge or a tally."""
 
@@ -125,12 +196,14 @@ class VersionAnswer(msgspec.Struct, frozen=True):
 
 
 class OutcomeItem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Outcome of one write of many: `changed` (and `version` of an object), or `code` and `detail`."""
+    """Outcome of one write of many: `changed` and what there is to tell, or `code` and `detail`."""
 
     changed: bool
-    version: int | None = None
+    version: int | None = None  # of an object
     code: str | None = None
     detail: str | None = None
+    transfer: TransferAnswer | None = None
+    account: AccountItem | None = None
 
 
 class WritesAnswer(msgspec.Struct, frozen=True):
@@ -146,10 +219,11 @@ class KeysRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EdgeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an edge carries."""
+    """What an edge carries; `expires_in_s` for a claim on an exclusive kind."""
 
     value: int | None = None
     data: Data = None
+    expires_in_s: float | None = None
 
 
 class TallyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -165,6 +239,37 @@ class ObjectRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     type: str
     data: msgspec.Raw
     if_version: int | None = None
+
+
+class AccountRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The bounds of an account; null: none."""
+
+    floor: int | None = 0
+    ceiling: int | None = None
+
+
+class TransferRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to move, or with `pending` to hold, for `expires_in_s` at most."""
+
+    id: str
+    debit: str
+    credit: str
+    amount: int
+    pending: bool = False
+    expires_in_s: float | None = None
+
+
+class PostRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much of a pending transfer is to happen; null: all."""
+
+    amount: int | None = None
+
+
+class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which part of a history, from the cursor on."""
+
+    limit: int = 50
+    cursor: str | None = None
 
 
 class WritesRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,7 +13,6 @@ RAW = msgspec.Raw(b"{}")
 def plan(
     *,
     edges: dict[tuple[str, int | str, int | str], EdgeRow] | None = None,
-    seats: dict[tuple[str, int | str], int | str] | None = None,
     documents: dict[str, Document] | None = None,
 ) -> Plan:
     return Plan(
@@ -21,9 +20,11 @@ def plan(
         xid=9,
         now_ms=50,
         edges=edges or {},
-        seats=seats or {},
         tallies=[("view", 1, "known")],
         documents=documents or {},
+        accounts={},
+        movements={},
+        expired=(),
     )
 
 
@@ -69,15 +70,15 @@ def test_an_edge_removed_and_added_alike_in_the_same_millisecond_is_left_alone()
 def test_an_edge_removed_and_added_later_is_replaced() -> None:
     made = plan(edges={("like", 1, 2): EdgeRow(10, None, None)})
     made.apply([Batch((Remove("like", 1, 2), Add("like", 1, 2)))])
-    assert made.edges_to_store() == {"like": [(1, 2, 50, None, None)]}
+    assert made.edges_to_store() == {"like": [(1, 2, 50, None, None, None)]}
     assert made.edges_to_drop() == {}
 
 
 def test_a_seat_that_changes_hands_is_dropped_and_stored() -> None:
-    made = plan(edges={("seat", "a", 1): EdgeRow(10, None, None)}, seats={("seat", "a"): 1})
+    made = plan(edges={("seat", "a", 1): EdgeRow(10, None, None)})
     made.apply([Batch((Remove("seat", "a", 1), Add("seat", "a", 2)))])
     assert made.edges_to_drop() == {"seat": [("a", 1)]}
-    assert made.edges_to_store() == {"seat": [("a", 2, 50, None, None)]}
+    assert made.edges_to_store() == {"seat": [("a", 2, 50, None, None, None)]}
 
 
 def test_an_undone_batch_leaves_no_rows_and_no_events() -> None:

@@ -22,8 +22,14 @@ _HTML: Final = (
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
 )
 
-# The first two segments of a path, which are fixed, and how many there are.
+# The first two segments of a path, which are fixed, and how many there are; then the last one where that
+# is fixed too.
 Address = tuple[str | int, ...]
+
+
+FIXED: Final = (
+    3  # segments of a path without parameters, the empty one before the first slash included
+)
 
 
 class App:
@@ -38,7 +44,10 @@ class App:
         self._keys = keys
         self._table: dict[Address, dict[str, Endpoint]] = {}
         for endpoint in ENDPOINTS:
-            address = _address(endpoint.path.split("/"))
+            segments = endpoint.path.split("/")
+            address = _address(segments)
+            if len(segments) > FIXED and not segments[-1].startswith("{"):
+                address += (segments[-1],)
             self._table.setdefault(address, {})[endpoint.method] = endpoint
         api = openapi.document(ENDPOINTS, version("groundswell"))
         self._pages = {
@@ -64,7 +73,8 @@ class App:
     def _respond(self, scope: Scope, receive: Receive) -> Awaitable[Response]:
         path = scope["raw_path"].decode("latin-1")
         segments = path.split("/")
-        methods = self._table.get(_address(segments))
+        address = _address(segments)
+        methods = self._table.get(address) or self._table.get((*address, segments[-1]))
         if methods is None:
             return self._page(scope)
         method = scope["method"]

@@ -8,15 +8,16 @@ from typing import Any, Final
 import msgspec
 
 from groundswell import wire
+from groundswell.answers import account_item, transfer_answer
 from groundswell.api import Reply
 from groundswell.errors import by_code
 from groundswell.kinds import parse_id
-from groundswell.model import Add, Delete, Put, Remove, Tally
+from groundswell.model import Add, Delete, Open, Post, Put, Remove, Tally, Transfer, Void
 from groundswell.node import Node
 from groundswell.server.auth import Scope
 from groundswell.server.http import Request, Response, answered
 from groundswell.server.problems import problem
-from groundswell.store import Changed, Outcome, Refused, Stored
+from groundswell.store import Changed, Moved, Opened, Outcome, Refused, Stored
 
 Handler = Callable[[Node, Request], Awaitable[Response]]
 
@@ -56,6 +57,7 @@ async def put_edge(node: Node, request: Request) -> Response:
         parse_id(declared.source, source, "source"),
         body.value,
         body.data,
+        body.expires_in_s,
     )
     return _written(await node.write((add,), atomic=True, tokens=request.tokens))
 
@@ -90,12 +92,40 @@ async def delete_object(node: Node, request: Request) -> Response:
     return _written(await node.write((delete,), atomic=True, tokens=request.tokens))
 
 
+async def put_account(node: Node, request: Request) -> Response:
+    body = await request.body(wire.AccountRequest, wire.AccountRequest())
+    account = Open(request.params[0], body.floor, body.ceiling)
+    return _written(await node.write((account,), atomic=True, tokens=request.tokens))
+
+
+async def post_transfer(node: Node, request: Request) -> Response:
+    body = await request.body(wire.TransferRequest)
+    transfer = Transfer(**msgspec.structs.asdict(body))
+    return _written(await node.write((transfer,), atomic=True, tokens=request.tokens))
+
+
+async def post_post(node: Node, request: Request) -> Response:
+    body = await request.body(wire.PostRequest, wire.PostRequest())
+    post = Post(request.params[0], body.amount)
+    return _written(await node.write((post,), atomic=True, tokens=request.tokens))
+
+
+async def post_void(node: Node, request: Request) -> Response:
+    void = Void(request.params[0])
+    return _written(await node.write((void,), atomic=True, tokens=request.tokens))
+
+
 def _written(reply: Reply[list[Outcome]]) -> Response:
     outcome = reply.answer[0]
     if isinstance(outcome, Refused):
         return _refused(outcome, reply.token)
     if isinstance(outcome, Stored):
         return answered(wire.VersionAnswer(outcome.version, outcome.changed), reply.token)
+    if isinstance(outcome, Moved):
+        return answered(transfer_answer(outcome), reply.token)
+    if isinstance(outcome, Opened):
+        item = msgspec.structs.asdict(account_item(outcome.account))
+        return answered(wire.AccountChanged(**item, changed=outcome.changed), reply.token)
     return answered(wire.ChangedAnswer(outcome.changed), reply.token)
 
 
@@ -125,6 +155,10 @@ def _outcome(outcome: Outcome) -> wire.OutcomeItem:
         return _CHANGED if outcome.changed else _UNCHANGED
     if isinstance(outcome, Stored):
         return wire.OutcomeItem(outcome.changed, outcome.version)
+    if isinstance(outcome, Moved):
+        return wire.OutcomeItem(outcome.changed, transfer=transfer_answer(outcome))
+    if isinstance(outcome, Opened):
+        return wire.OutcomeItem(outcome.changed, account=account_item(outcome.account))
     return wire.OutcomeItem(False, outcome.version, outcome.code, outcome.detail)
 
 
@@ -178,6 +212,20 @@ async def get_object(node: Node, request: Request) -> Response:
     return _reply(await node.object(request.params[0], options, request.tokens))
 
 
+async def get_account(node: Node, request: Request) -> Response:
+    options = request.query(wire.ReadOptions, _DEFAULT)
+    return _reply(await node.account(request.params[0], options, request.tokens))
+
+
+async def get_account_transfers(node: Node, request: Request) -> Response:
+    query = request.query(wire.HistoryQuery, wire.HistoryQuery())
+    return _reply(await node.movements(request.params[0], query, request.tokens))
+
+
+async def get_transfer(node: Node, request: Request) -> Response:
+    return _reply(await node.movement(request.params[0], request.tokens))
+
+
 # --- the node itself ------------------------------------------------------------------------------
 
 
@@ -204,6 +252,9 @@ def _health(well: bool) -> Response:
 
 _READ: Final = ("bad-token", "unknown-kind", "too-large", "replica-late", "store-unavailable")
 _PRIMARY: Final = ("bad-token", "unknown-kind", "too-large", "store-unavailable")
+_MONEY: Final = (
+    "account-not-found", "insufficient-funds", "ceiling-exceeded", "transfer-conflict",
+)  # fmt: skip
 _WRITE: Final = ("bad-token", "unknown-kind", "overloaded", "store-unavailable", "too-large")
 
 ENDPOINTS: Final = (
@@ -250,7 +301,7 @@ ENDPOINTS: Final = (
         method="POST", path="/v1/writes", handler=post_writes, scope=Scope.WRITE,
         summary="Up to 10,000 writes, each with its own outcome, or all or nothing",
         body=wire.WritesRequest, answer=wire.WritesAnswer,
-        errors=(*_WRITE, "seat-taken", "version-conflict"),
+        errors=(*_WRITE, "seat-taken", "version-conflict", *_MONEY, "transfer-not-found"),
     ),
     Endpoint(
         method="PUT", path="/v1/objects/{id}", handler=put_object, scope=Scope.WRITE,
@@ -266,6 +317,43 @@ ENDPOINTS: Final = (
         method="DELETE", path="/v1/objects/{id}", handler=delete_object, scope=Scope.WRITE,
         summary="Let an object not exist", query=wire.DeleteQuery, answer=wire.ChangedAnswer,
         errors=(*_WRITE, "version-conflict"),
+    ),
+    Endpoint(
+        method="PUT", path="/v1/accounts/{id}", handler=put_account, scope=Scope.WRITE,
+        summary="Let an account exist, with these bounds", body=wire.AccountRequest,
+        body_required=False, answer=wire.AccountChanged,
+        errors=(*_WRITE, "insufficient-funds", "ceiling-exceeded"),
+    ),
+    Endpoint(
+        method="GET", path="/v1/accounts/{id}", handler=get_account, scope=Scope.READ,
+        summary="Read an account", query=wire.ReadOptions, answer=wire.AccountAnswer,
+        errors=(*_READ, "account-not-found"),
+    ),
+    Endpoint(
+        method="GET", path="/v1/accounts/{id}/transfers", handler=get_account_transfers,
+        scope=Scope.READ, summary="List the transfers of an account, newest first",
+        query=wire.HistoryQuery, answer=wire.MovementsAnswer, errors=_PRIMARY,
+    ),
+    Endpoint(
+        method="POST", path="/v1/transfers", handler=post_transfer, scope=Scope.WRITE,
+        summary="Move an amount between two accounts, or hold it; the same id moves once",
+        body=wire.TransferRequest, answer=wire.TransferAnswer, errors=(*_WRITE, *_MONEY),
+    ),
+    Endpoint(
+        method="GET", path="/v1/transfers/{id}", handler=get_transfer, scope=Scope.READ,
+        summary="Read a transfer", answer=wire.MovementAnswer,
+        errors=(*_PRIMARY, "transfer-not-found"),
+    ),
+    Endpoint(
+        method="POST", path="/v1/transfers/{id}/post", handler=post_post, scope=Scope.WRITE,
+        summary="Let a pending transfer happen, whole or in part", body=wire.PostRequest,
+        body_required=False, answer=wire.TransferAnswer,
+        errors=(*_WRITE, "transfer-not-found", "transfer-conflict"),
+    ),
+    Endpoint(
+        method="POST", path="/v1/transfers/{id}/void", handler=post_void, scope=Scope.WRITE,
+        summary="Let a pending transfer not happen", answer=wire.TransferAnswer,
+        errors=(*_WRITE, "transfer-not-found", "transfer-conflict"),
     ),
     Endpoint(
         method="GET", path="/v1/status", handler=get_status, scope=Scope.ADMIN,

@@ -15,6 +15,8 @@ import msgspec
 from groundswell.errors import StoreUnavailable
 from groundswell.kinds import Kinds
 from groundswell.model import (
+    ACCOUNT,
+    Account,
     Add,
     Counter,
     Delete,
@@ -23,9 +25,17 @@ from groundswell.model import (
     Effect,
     Id,
     Key,
+    Movement,
+    Open,
+    Post,
     Put,
     Remove,
+    Settle,
+    SettleAccount,
+    SettleClaim,
     Tally,
+    Transfer,
+    Void,
     Write,
 )
 from groundswell.revision import Revision
@@ -36,9 +46,11 @@ from groundswell.store import (
     CountChange,
     CounterRow,
     Counters,
+    Cursor,
     Documents,
     Feed,
     Head,
+    Movements,
     Outcome,
     Page,
     Refused,
@@ -46,8 +58,10 @@ from groundswell.store import (
     Rollup,
     Stored,
     Window,
+    movements,
     page,
 )
+from groundswell.stores.bank import Bank
 
 
 class _State:
@@ -58,6 +72,8 @@ class _State:
         self.documents: dict[str, Document] = {}
         self.tallies: set[tuple[str, Id, str]] = set()
         self.tallied: dict[Key, int] = {}
+        self.bank = Bank()
+        self.freed: dict[Key, Edge] = {}  # expired claims of this commit that nobody has replaced
         self.effects: dict[Key, Effect] = {}  # of the batch in hand
         self.changed = False  # whether the batch in hand changed anything
 
@@ -65,6 +81,7 @@ class _State:
         other = _State()
         other.edges, other.documents = dict(self.edges), dict(self.documents)
         other.tallies, other.tallied = set(self.tallies), dict(self.tallied)
+        other.bank, other.freed = self.bank.copy(), dict(self.freed)
         return other
 
 
@@ -108,15 +125,23 @@ class MemoryStore:
         self._check_open()
         xid, before = self._xid + 1, dict(self._state.documents)
         self._at_ms = max(self._at_ms, self._now_ms())
+        let_go = self._let_go_of_claims(batches)
         results: list[tuple[tuple[Outcome, ...], dict[Key, Effect], bool]] = []
         for batch in batches:
             results.append(self._batch(batch, xid))
-        if any(changed for _, _, changed in results):
+        self._settle_accounts(batches, xid)
+        if (
+            let_go
+            or any(changed for _, _, changed in results)
+            or self._state.documents != before  # holds that have expired
+        ):
             self._xid = xid
             events: dict[Key, Effect] = {}
             for _, effects, _ in results:
                 for effect in effects.values():
                     _add_up(events, effect)
+            for (kind, target), edge in self._state.freed.items():
+                _add_up(events, Effect(kind, target, -1, -(edge.value or 0)))
             documents = {
                 id_: document
                 for id_, document in self._state.documents.items()
@@ -134,6 +159,36 @@ class MemoryStore:
             )
             for slot, (outcomes, effects, changed) in enumerate(results)
         ]
+
+    def _let_go_of_claims(self, batches: Sequence[Batch]) -> bool:
+        """Drop the expired claims on targets that the writes name."""
+        self._state.freed = {}
+        for write in (write for batch in batches for write in batch.writes):
+            if isinstance(write, Add | Remove | SettleClaim):
+                for edge in list(self._state.edges.values()):
+                    over = edge.expires_ms is not None and edge.expires_ms <= self._at_ms
+                    if over and (edge.kind, edge.target) == (write.kind, write.target):
+                        del self._state.edges[edge.kind, edge.target, edge.source]
+                        self._state.freed[edge.kind, edge.target] = edge
+        return bool(self._state.freed)
+
+    def _settle_accounts(self, batches: Sequence[Batch], xid: int) -> None:
+        """Bring the objects of all accounts that the writes name to where these stand."""
+        bank, named = self._state.bank, set[str]()
+        for write in (write for batch in batches for write in batch.writes):
+            match write:
+                case Open() | SettleAccount():
+                    named.add(write.id)
+                case Transfer():
+                    named.update((write.debit, write.credit))
+                case Post() | Void() if write.id in bank.movements:
+                    movement = bank.movements[write.id]
+                    named.update((movement.debit, movement.credit))
+        for id_ in named:
+            before = self._state.documents.get(ACCOUNT + id_)
+            after = bank.document(id_, self._at_ms, before, xid)
+            if after is not None:
+                self._state.documents[after.id] = after
 
     def _batch(self, batch: Batch, xid: int) -> tuple[tuple[Outcome, ...], dict[Key, Effect], bool]:
         # A single write is atomic anyway, and needs no copy of everything.
@@ -153,7 +208,7 @@ class MemoryStore:
                 return (*[rest] * index, outcome, *[rest] * after), {}, False
         return tuple(outcomes), self._state.effects, self._state.changed
 
-    def _write(self, write: Write, xid: int) -> Outcome:
+    def _write(self, write: Write | Settle, xid: int) -> Outcome:
         match write:
             case Add():
                 return self._add(write)
@@ -171,6 +226,12 @@ class MemoryStore:
                 return self._changed(Effect(kind, target, by))
             case Put() | Delete():
                 return self._object(write, xid)
+            case Open() | Transfer() | Post() | Void():
+                outcome = self._state.bank.write(write, self._at_ms)
+                self._state.changed |= getattr(outcome, "changed", False)
+                return outcome
+            case SettleAccount() | SettleClaim():
+                return Changed(False)  # done already
 
     def _add(self, write: Add) -> Outcome:
         key = (write.kind, write.target, write.source)
@@ -180,7 +241,9 @@ class MemoryStore:
         )
         if old is None and taken:
             return Refused("seat-taken", "This target is held by another source.")
-        if old and (old.value, old.data) == (write.value, write.data):
+        lasts_s = write.expires_in_s
+        expires_ms = None if lasts_s is None else self._at_ms + round(lasts_s * 1000)
+        if old and (old.value, old.data, old.expires_ms) == (write.value, write.data, expires_ms):
             return Changed(False)
         self._state.edges[key] = Edge(
             kind=write.kind,
@@ -189,7 +252,11 @@ class MemoryStore:
             created_ms=old.created_ms if old else self._at_ms,
             value=write.value,
             data=write.data,
+            expires_ms=expires_ms,
         )
+        freed = None if old else self._state.freed.pop(key[:2], None)
+        if freed is not None:  # one claim for another
+            self._changed(Effect(write.kind, write.target, -1, -(freed.value or 0)))
         moved = (write.value or 0) - (old.value or 0 if old else 0)
         return self._changed(Effect(write.kind, write.target, 0 if old else 1, moved))
 
@@ -331,6 +398,46 @@ class MemoryStore:
             found = [edge for edge in found if (place(edge) > at if newer else place(edge) < at)]
         found.sort(key=place, reverse=not newer)
         return page(found[: window.limit + 1], window, Revision.upto(self._xid), inverse=inverse)
+
+    def _now(self) -> int:
+        return max(self._at_ms, self._now_ms())
+
+    async def account(self, id_: str) -> tuple[Account | None, Revision]:  # noqa: D102
+        self._check_open()
+        found = self._state.bank.account(id_, self._now())
+        if found is not None:
+            document = self._state.documents[ACCOUNT + id_]
+            found = msgspec.structs.replace(found, version=document.version, xid=document.xid)
+        return found, Revision.upto(self._xid)
+
+    async def movement(self, id_: str) -> tuple[Movement | None, Revision]:  # noqa: D102
+        self._check_open()
+        return self._state.bank.movement(id_, self._now()), Revision.upto(self._xid)
+
+    async def movements(self, account: str, limit: int, cursor: Cursor | None = None) -> Movements:  # noqa: D102
+        self._check_open()
+        bank = self._state.bank
+        found = [m for m in bank.movements.values() if account in (m.debit, m.credit)]
+        found.sort(key=lambda m: (m.created_ms, m.id), reverse=True)
+        if cursor is not None:
+            found = [m for m in found if (m.created_ms, m.id) < (cursor.created_ms, cursor.other)]
+        listed = [bank.movement(m.id, self._now()) for m in found[: limit + 1]]
+        return movements([m for m in listed if m], limit, Revision.upto(self._xid))
+
+    async def expired(self, at_most: int) -> list[Settle]:  # noqa: D102
+        self._check_open()
+        bank, now_ms = self._state.bank, self._now()
+        claims = [
+            SettleClaim(edge.kind, edge.target)
+            for edge in self._state.edges.values()
+            if edge.expires_ms is not None and edge.expires_ms <= now_ms
+        ]
+        accounts: list[Settle] = []
+        for id_ in bank.bounds:
+            before = self._state.documents[ACCOUNT + id_]
+            if bank.document(id_, now_ms, before, 0) is not before:
+                accounts.append(SettleAccount(id_))
+        return [*accounts, *claims][:at_most]
 
     async def recount(self, kind: str, target: Id) -> Counter:  # noqa: D102
         self._check_open()

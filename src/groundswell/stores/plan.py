@@ -11,14 +11,37 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from groundswell.kinds import Kinds
-from groundswell.model import Add, Delete, Document, Effect, Id, Key, Put, Remove, Tally, Write
+from groundswell.model import (
+    Account,
+    Add,
+    Delete,
+    Document,
+    Effect,
+    Id,
+    Key,
+    Movement,
+    Open,
+    Post,
+    Put,
+    Remove,
+    Settle,
+    SettleAccount,
+    SettleClaim,
+    Tally,
+    Transfer,
+    Void,
+    Write,
+)
 from groundswell.store import Batch, Changed, Outcome, Refused, Stored
+from groundswell.stores.ledger import Ledger
 
 CHANGED: Final = Changed(True)
 UNCHANGED: Final = Changed(False)
 
 EdgeKey = tuple[str, Id, Id]  # kind, target, source
 TallyKey = tuple[str, Id, str]  # kind, target, idempotency id
+# target, source, created_ms, value, data, expires_ms
+StoredEdge = tuple[Id, Id, int, int | None, msgspec.Raw | None, int | None]
 
 
 class EdgeRow(NamedTuple):
@@ -27,6 +50,7 @@ class EdgeRow(NamedTuple):
     created_ms: int
     value: int | None
     data: msgspec.Raw | None
+    expires_ms: int | None = None
 
 
 class Wants(NamedTuple):
@@ -36,11 +60,14 @@ class Wants(NamedTuple):
     seats: set[Key]  # targets of exclusive kinds
     tallies: set[TallyKey]
     documents: set[str]
+    accounts: set[str]
+    movements: set[str]  # transfers
+    resolved: set[str]  # those of them whose accounts are wanted too, where they are stored
 
 
 def wants(batches: Iterable[Batch], kinds: Kinds) -> Wants:
     """The rows to look up before planning."""
-    found = Wants(set(), set(), set(), set())
+    found = Wants(set(), set(), set(), set(), set(), set(), set())
     for batch in batches:
         for write in batch.writes:
             match write:
@@ -53,6 +80,16 @@ def wants(batches: Iterable[Batch], kinds: Kinds) -> Wants:
                         found.tallies.add((write.kind, write.target, write.id))
                 case Put() | Delete():
                     found.documents.add(write.id)
+                case Transfer():
+                    found.movements.add(write.id)
+                    found.accounts.update((write.debit, write.credit))
+                case Post() | Void():
+                    found.movements.add(write.id)
+                    found.resolved.add(write.id)
+                case Open() | SettleAccount():
+                    found.accounts.add(write.id)
+                case SettleClaim():
+                    found.seats.add((write.kind, write.target))
     return found
 
 
@@ -65,7 +102,10 @@ class Planned(NamedTuple):
 
 
 class Plan:
-    """Applies batches in order to the rows it was given, and remembers what has to be written."""
+    """Applies batches in order to the rows it was given, and remembers what has to be written.
+
+    What has expired by `now_ms` is let go of first.
+    """
 
     def __init__(
         self,
@@ -74,16 +114,25 @@ class Plan:
         xid: int,
         now_ms: int,
         edges: dict[EdgeKey, EdgeRow],
-        seats: dict[Key, Id],
         tallies: Iterable[TallyKey],
         documents: dict[str, Document],
+        accounts: dict[str, Account],
+        movements: dict[str, Movement],
+        expired: Iterable[Movement],
     ) -> None:
+        """What is stored of the rows that the batches want.
+
+        Of exclusive kinds `edges` holds whatever edge is on a wanted target; `expired` are the holds that
+        are open on one of `accounts` and over.
+        """
         self._kinds = kinds
         self._xid = xid
         self._now_ms = now_ms
         self._edges_before = edges
         self._edges: dict[Any, Any] = dict(edges)
-        self._seats: dict[Any, Any] = dict(seats)
+        self._seats: dict[Any, Any] = {
+            (kind, target): source for kind, target, source in edges if kinds[kind].exclusive
+        }
         self._tallies: dict[Any, Any] = dict.fromkeys(tallies, True)
         self._tallies_before = set(self._tallies)
         self._documents: dict[Any, Any] = dict(documents)
@@ -92,10 +141,22 @@ class Plan:
         self._undo: list[tuple[dict[Any, Any], Any, Any]] = []  # of the batch in hand, old values
         self._changed = False  # whether the batch in hand changed anything
         self.events: dict[Key, tuple[int, int]] = {}
+        self._ledger = Ledger(accounts, movements, expired, now_ms=now_ms, put=self._set)
+        self._freed: dict[Any, Any] = {}  # values of the claims that have expired, by target
+        for (kind, target, source), row in edges.items():
+            if row.expires_ms is not None and row.expires_ms <= now_ms:
+                self._edges[kind, target, source] = self._seats[kind, target] = None
+                self._freed[kind, target] = row.value or 0
+        #: Whether something has to be written whatever becomes of the batches.
+        self.let_go = bool(self._freed) or bool(self._ledger.movements_to_store())
 
     def apply(self, batches: Sequence[Batch]) -> list[Planned]:
         """Decide the batches in order."""
-        return [self._batch(batch) for batch in batches]
+        planned = [self._batch(batch) for batch in batches]
+        for key, value in self._freed.items():
+            if value is not None:
+                self._queue(key, -1, -value)
+        return planned
 
     def _batch(self, batch: Batch) -> Planned:
         self._counts, self._undo, self._changed = {}, [], False
@@ -111,10 +172,12 @@ class Plan:
             if count or sum_
         )
         for effect in effects:
-            key = (effect.kind, effect.target)
-            count, sum_ = self.events.get(key, (0, 0))
-            self.events[key] = (count + effect.count, sum_ + effect.sum)
+            self._queue((effect.kind, effect.target), effect.count, effect.sum)
         return Planned(tuple(outcomes), effects, self._changed)
+
+    def _queue(self, key: Key, count: int, sum_: int) -> None:
+        before = self.events.get(key, (0, 0))
+        self.events[key] = (before[0] + count, before[1] + sum_)
 
     def _abort(self, batch: Batch, index: int, refused: Refused) -> Planned:
         for rows, key, before in reversed(self._undo):
@@ -129,10 +192,12 @@ class Plan:
         outcomes[index] = refused
         return Planned(tuple(outcomes), (), False)
 
-    def _write(self, write: Write) -> Outcome:
+    def _write(self, write: Write | Settle) -> Outcome:
         match write:
             case Add():
                 return self._add(write)
+            case Transfer():
+                return self._ledger.transfer(write)
             case Remove():
                 return self._remove(write)
             case Tally():
@@ -141,6 +206,14 @@ class Plan:
                 return self._put(write)
             case Delete():
                 return self._delete(write)
+            case Post():
+                return self._ledger.post(write)
+            case Void():
+                return self._ledger.void(write)
+            case Open():
+                return self._ledger.open(write)
+            case SettleAccount() | SettleClaim():
+                return UNCHANGED  # it has been done before all others
 
     def _set(self, rows: dict[Any, Any], key: Any, value: Any) -> None:
         self._undo.append((rows, key, rows.get(key)))
@@ -155,18 +228,24 @@ class Plan:
     def _add(self, write: Add) -> Outcome:
         key = (write.kind, write.target, write.source)
         row = self._edges.get(key)
+        lasts_s = write.expires_in_s
+        expires_ms = None if lasts_s is None else self._now_ms + round(lasts_s * 1000)
         if row is None:
             if self._kinds[write.kind].exclusive:
                 seat = (write.kind, write.target)
                 if self._seats.get(seat) is not None:
                     return Refused("seat-taken", "This target is held by another source.")
                 self._set(self._seats, seat, write.source)
-            self._set(self._edges, key, EdgeRow(self._now_ms, write.value, write.data))
+                freed = self._freed.get(seat)
+                if freed is not None:  # one claim for another: for this session the count stays
+                    self._set(self._freed, seat, None)
+                    self._count(write.kind, write.target, -1, -freed)
+            self._set(self._edges, key, EdgeRow(self._now_ms, write.value, write.data, expires_ms))
             self._count(write.kind, write.target, 1, write.value or 0)
             return CHANGED
-        if row.value == write.value and row.data == write.data:
+        if (row.value, row.data, row.expires_ms) == (write.value, write.data, expires_ms):
             return UNCHANGED
-        self._set(self._edges, key, EdgeRow(row.created_ms, write.value, write.data))
+        self._set(self._edges, key, EdgeRow(row.created_ms, write.value, write.data, expires_ms))
         self._count(write.kind, write.target, 0, (write.value or 0) - (row.value or 0))
         return CHANGED
 
@@ -218,13 +297,13 @@ class Plan:
 
     def edges_to_store(
         self, stored: Mapping[EdgeKey, EdgeRow] | None = None
-    ) -> dict[str, list[tuple[Id, Id, int, int | None, msgspec.Raw | None]]]:
-        """Per kind the (target, source, created_ms, value, data) to insert or replace.
+    ) -> dict[str, list[StoredEdge]]:
+        """Per kind the edges to insert or replace.
 
         `stored` is what the tables hold, where that is not the state the plan was given.
         """
         stored = self._edges_before if stored is None else stored
-        found: dict[str, list[tuple[Id, Id, int, int | None, msgspec.Raw | None]]] = {}
+        found: dict[str, list[StoredEdge]] = {}
         for (kind, target, source), row in self._edges.items():
             if row is not None and row != stored.get((kind, target, source)):
                 found.setdefault(kind, []).append((target, source, *row))
@@ -243,6 +322,14 @@ class Plan:
     def tallies_to_store(self) -> list[TallyKey]:
         """The idempotency ids that count from now on."""
         return [key for key in self._tallies if key not in self._tallies_before]
+
+    def accounts_to_store(self) -> list[Account]:
+        """The accounts that were opened or changed."""
+        return self._ledger.accounts_to_store(self._xid)
+
+    def movements_to_store(self) -> list[Movement]:
+        """The transfers that were made or changed."""
+        return self._ledger.movements_to_store()
 
     def documents_to_store(self) -> list[Document]:
         """The objects' new versions, deletions among them."""

@@ -28,6 +28,7 @@ pytest.register_assert_rewrite(
     *(
         f"groundswell.testing.{name}"
         for name in (
+            "accounts",
             "base",
             "batches",
             "edges",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from itertools import pairwise
@@ -11,7 +13,7 @@ import msgspec
 import pytest
 
 from groundswell.kinds import Kind, Kinds, ValueRange
-from groundswell.model import Add, Counter, Id, Key, Remove, Write
+from groundswell.model import Add, Counter, Id, Key, Remove, Settle, Write
 from groundswell.store import Batch, Changed, Committed, CountChange, Outcome, Rolled, Rollup, Store
 
 KINDS = Kinds(
@@ -70,6 +72,13 @@ class Suite:
         return "asyncio"
 
     @pytest.fixture
+    def seed(self) -> int:
+        """Of a random test; printed when it fails, and taken from GROUNDSWELL_TEST_SEED to replay it."""
+        drawn = int(os.environ.get("GROUNDSWELL_TEST_SEED") or secrets.randbelow(2**32))
+        print(f"GROUNDSWELL_TEST_SEED={drawn}")  # noqa: T201
+        return drawn
+
+    @pytest.fixture
     def clock(self) -> Clock:
         """The time of `store`."""
         return Clock()
@@ -104,7 +113,7 @@ def unlikes(target: Id, sources: Iterable[Id]) -> list[Write]:
     return [Remove("like", target, source) for source in sources]
 
 
-async def commit(store: Store, *writes: Write, atomic: bool = False) -> Committed:
+async def commit(store: Store, *writes: Write | Settle, atomic: bool = False) -> Committed:
     """One batch in a commit of its own."""
     [committed] = await store.commit([Batch(tuple(writes), atomic)])
     return committed

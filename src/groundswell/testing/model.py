@@ -18,9 +18,27 @@ from hypothesis.stateful import (
     multiple,
     rule,
 )
+from msgspec.structs import replace
 
 from groundswell.kinds import Kinds
-from groundswell.model import Add, Delete, Document, Id, Key, Put, Remove, Tally, Write
+from groundswell.model import (
+    ACCOUNT,
+    Account,
+    Add,
+    Delete,
+    Document,
+    Id,
+    Key,
+    Movement,
+    Open,
+    Post,
+    Put,
+    Remove,
+    Tally,
+    Transfer,
+    Void,
+    Write,
+)
 from groundswell.revision import Revision
 from groundswell.store import Batch, Committed, Cursor, Feed, Page, Refused, Rollup, Store, Window
 from groundswell.stores.memory import MemoryStore
@@ -48,11 +66,19 @@ SOURCES: Final[dict[str, list[Id]]] = {
 LISTS: Final = [(kind, False) for kind in SOURCES] + [("follow", True), ("tag", True)]
 KEYS: Final[list[Key]] = [(kind, target) for kind, ids in TARGETS.items() for target in ids]
 OBJECTS: Final = ["x", "y"]
+ACCOUNTS: Final = ["a", "b", "mint"]
+TRANSFERS: Final = ["t", "u", "v", "w"]
 
 
 @st.composite
 def _writes(draw: st.DrawFn) -> Write:
-    op = draw(st.sampled_from(["add", "add", "add", "remove", "remove", "tally", "put", "delete"]))
+    op = draw(
+        st.sampled_from(
+            ["add", "add", "add", "remove", "remove", "tally", "put", "delete", "money", "money"]
+        )
+    )
+    if op == "money":
+        return draw(_money())
     version = draw(st.none() | st.integers(0, 4))
     if op == "put":
         data = json(n=draw(st.integers(0, 2)))
@@ -69,7 +95,26 @@ def _writes(draw: st.DrawFn) -> Write:
         return Remove(kind, target, source)
     value = draw(st.integers(-2, 3)) if kind == "review" else None
     data_ = draw(st.sampled_from([None, None, None, json(n=1), json(n=2)]))
-    return Add(kind, target, source, value, data_)
+    lasts_s = draw(st.sampled_from([None, 0.002, 0.005])) if kind == "seat" else None
+    return Add(kind, target, source, value, data_, lasts_s)
+
+
+@st.composite
+def _money(draw: st.DrawFn) -> Write:
+    op = draw(st.sampled_from(["transfer", "transfer", "transfer", "open", "open", "post", "void"]))
+    account = draw(st.sampled_from(ACCOUNTS))
+    id_ = draw(st.sampled_from(TRANSFERS) | st.integers(0, 99).map(str))
+    if op == "open":
+        floor = None if account == "mint" else draw(st.sampled_from([0, 0, -3, 2]))
+        return Open(account, floor, draw(st.sampled_from([None, None, 6])))
+    if op == "post":
+        return Post(id_, draw(st.sampled_from([None, None, 1, 3])))
+    if op == "void":
+        return Void(id_)
+    other = draw(st.sampled_from([name for name in ACCOUNTS if name != account]))
+    pending = draw(st.booleans())
+    lasts_s = draw(st.sampled_from([None, 0.002, 0.005])) if pending else None
+    return Transfer(id_, account, other, draw(st.integers(1, 4)), pending, lasts_s)
 
 
 _BATCHES: Final = st.builds(
@@ -216,7 +261,51 @@ class StoreMachine(RuleBasedStateMachine):
         )
         assert found is not None, "so short a backlog is not too long"
 
-    @rule(ids=st.lists(st.sampled_from([*OBJECTS, "never"]), max_size=4))
+    @rule(id_=st.sampled_from([*ACCOUNTS, "nobody"]))
+    def account(self, id_: str) -> None:
+        def shown(side: _Side, found: tuple[Account | None, Revision]) -> Any:
+            account, revision = found
+            return account and replace(account, xid=side.xids.index(account.xid)), side.revision(
+                revision
+            )
+
+        self._same(lambda store: store.account(id_), shown)
+
+    @rule(id_=st.sampled_from([*TRANSFERS, "never"]))
+    def movement(self, id_: str) -> None:
+        def shown(side: _Side, found: tuple[Movement | None, Revision]) -> Any:
+            return found[0], side.revision(found[1])
+
+        self._same(lambda store: store.movement(id_), shown)
+
+    @rule(id_=st.sampled_from(ACCOUNTS), limit=st.integers(1, 3))
+    def movements(self, id_: str, limit: int) -> None:
+        cursor = None
+        for _ in range(3):
+            at = cursor
+            page = self._same(
+                lambda store: store.movements(id_, limit, at),  # noqa: B023 - called at once
+                lambda side, found: (found.rows, found.next, side.revision(found.revision)),
+            )
+            cursor = page.next
+            if cursor is None:
+                break
+
+    @rule(later_ms=st.integers(0, 6))
+    def settle(self, later_ms: int) -> None:
+        """As nodes do from time to time."""
+        self._clock.at_ms += later_ms
+        found = self._same(
+            lambda store: store.expired(1_000), lambda side, found: sorted(found, key=str)
+        )
+        if found:
+            self.commit([Batch(tuple(sorted(found, key=str)))], 0)
+
+    @rule(
+        ids=st.lists(
+            st.sampled_from([*OBJECTS, *map(ACCOUNT.__add__, ACCOUNTS), "never"]), max_size=4
+        )
+    )
     def documents(self, ids: list[str]) -> None:
         self._same(
             lambda store: store.documents(ids),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from groundswell.testing.accounts import AccountSuite
 from groundswell.testing.batches import BatchSuite
 from groundswell.testing.edges import EdgeSuite
 from groundswell.testing.feed import FeedSuite
@@ -12,6 +13,13 @@ from groundswell.testing.together import TogetherSuite
 
 
 class StoreConformance(
-    EdgeSuite, ObjectSuite, BatchSuite, ListSuite, RollupSuite, FeedSuite, TogetherSuite
+    EdgeSuite,
+    ObjectSuite,
+    BatchSuite,
+    AccountSuite,
+    ListSuite,
+    RollupSuite,
+    FeedSuite,
+    TogetherSuite,
 ):
     """Every promise of `groundswell.store.Store`, as tests; see `Suite` for what a subclass provides."""

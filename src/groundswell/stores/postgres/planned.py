@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
+from groundswell.accounts import document
 from groundswell.kinds import Kind, Kinds
-from groundswell.model import Add, Document, Id, Key, Put
+from groundswell.model import Add, Document, Id, Key, Open, Put
 from groundswell.store import Batch, Committed
 from groundswell.stores.plan import EdgeKey, EdgeRow, Plan, TallyKey, Wants, wants
-from groundswell.stores.postgres import read
+from groundswell.stores.postgres import ledger, read
 from groundswell.stores.postgres.queues import PUT, Queue
 from groundswell.stores.postgres.rows import SQL_TYPE, array, json, out, raw
 from groundswell.stores.postgres.server import Connection
@@ -49,19 +50,24 @@ async def commit(
         at_ms, seen, xid = await fetch_one(connection, _BEGIN, [now_ms, floor_ms])
         wanted = wants(batches, kinds)
         found = await _find(connection, kinds, batches, wanted, at_ms)
+        opened = {w.id for batch in batches for w in batch.writes if isinstance(w, Open)}
+        books = await ledger.lock(connection, wanted, opened, at_ms)
         before = {key: row for key, row in found.edges.items() if key not in found.reserved}
         plan = Plan(
             kinds,
             xid=xid,
             now_ms=at_ms,
             edges=before,
-            seats={(kind, t): s for kind, t, s in before if kinds[kind].exclusive},
             tallies=wanted.tallies - found.tallies,
             documents={id_: d for id_, d in found.documents.items() if d.version},
+            accounts=books.accounts,
+            movements=books.movements,
+            expired=books.expired,
         )
         planned = plan.apply(batches)
         await _write(connection, kinds, plan, found)
-        if any(batch.changed for batch in planned):
+        await ledger.write(connection, plan, books)
+        if plan.let_go or any(batch.changed for batch in planned):
             await _put(connection, queue, plan, seen)
     now = await read.standing(connection)
     committed = [
@@ -88,14 +94,15 @@ async def _find(
                 adds.setdefault(key, write)
             elif isinstance(write, Put):
                 puts.add(write.id)
-    for name in sorted({key[0] for key in wanted.edges}):
+    for name in sorted({key[0] for key in wanted.edges} | {seat[0] for seat in wanted.seats}):
         kind = kinds[name]
         reserved = await _reserve(
             connection, kind, [a for k, a in adds.items() if k[0] == name], at_ms
         )
         found.reserved.update((name, target, source) for target, source in reserved)
         keys = [key for key in wanted.edges if key[0] == name]
-        found.edges.update(await _lock(connection, kind, keys))
+        seats = [seat[1] for seat in wanted.seats if seat[0] == name]
+        found.edges.update(await _lock(connection, kind, keys, seats))
     found.tallies.update(await _reserve_tallies(connection, wanted.tallies))
     found.documents.update(await _lock_documents(connection, puts, wanted.documents))
     return found
@@ -136,15 +143,17 @@ async def _reserve(
 
 
 async def _lock(
-    connection: Connection, kind: Kind, keys: Sequence[EdgeKey]
+    connection: Connection, kind: Kind, keys: Sequence[EdgeKey], seats: Sequence[Id]
 ) -> dict[EdgeKey, EdgeRow]:
-    """The stored edges among `keys`, of an exclusive kind all that hold one of the targets."""
-    targets, sources = [key[1] for key in keys], [key[2] for key in keys]
-    bound = [array(kind.target, targets)]
-    ends = f"SELECT DISTINCT * FROM unnest(%s::{SQL_TYPE[kind.target]}[]) AS w (target)"
+    """The stored edges among `keys`, of an exclusive kind all that are on one of `seats`."""
+    bound = [array(kind.target, seats)]
+    ends = f"SELECT * FROM unnest(%s::{SQL_TYPE[kind.target]}[]) AS w (target)"
     match = "e.target = w.target"
     if not kind.exclusive:
-        bound.append(array(kind.source, sources))
+        bound = [
+            array(kind.target, [key[1] for key in keys]),
+            array(kind.source, [key[2] for key in keys]),
+        ]
         ends = (
             f"SELECT * FROM unnest(%s::{SQL_TYPE[kind.target]}[], %s::{SQL_TYPE[kind.source]}[]) "
             "AS w (target, source)"
@@ -154,15 +163,15 @@ async def _lock(
         connection,
         f"""
         SELECT {out("e.target", kind.target)}, {out("e.source", kind.source)},
-               groundswell.ms(e.created_at), e.value, e.data::text
+               groundswell.ms(e.created_at), e.value, e.data::text, groundswell.ms(e.expires_at)
         FROM ({ends}) AS w JOIN groundswell.edge_{kind.name} AS e ON {match}
         ORDER BY e.target, e.source FOR UPDATE OF e
         """,
         bound,
     )
     return {
-        (kind.name, target, source): EdgeRow(created_ms, value, raw(data))
-        for target, source, created_ms, value, data in found
+        (kind.name, target, source): EdgeRow(created_ms, value, raw(data), expires_ms)
+        for target, source, created_ms, value, data, expires_ms in found
     }
 
 
@@ -247,17 +256,20 @@ async def _write(connection: Connection, kinds: Kinds, plan: Plan, found: _Found
 
 
 async def _store(connection: Connection, kind: Kind, rows: Sequence[tuple[Any, ...]]) -> None:
-    targets, sources, created_ms, values, data = zip(*rows, strict=True)
+    targets, sources, created_ms, values, data, expires_ms = zip(*rows, strict=True)
     t, s = SQL_TYPE[kind.target], SQL_TYPE[kind.source]
     await execute(
         connection,
         f"""
-        INSERT INTO groundswell.edge_{kind.name} (target, source, created_at, value, data)
-        SELECT target, source, groundswell.instant(created_ms), value, data::json
-        FROM unnest(%s::{t}[], %s::{s}[], %s::bigint[], %s::bigint[], %s::text[])
-            AS w (target, source, created_ms, value, data)
+        INSERT INTO groundswell.edge_{kind.name}
+            (target, source, created_at, value, data, expires_at)
+        SELECT target, source, groundswell.instant(created_ms), value, data::json,
+               groundswell.instant(expires_ms)
+        FROM unnest(%s::{t}[], %s::{s}[], %s::bigint[], %s::bigint[], %s::text[], %s::bigint[])
+            AS w (target, source, created_ms, value, data, expires_ms)
         ON CONFLICT (target, source) DO UPDATE
-        SET created_at = excluded.created_at, value = excluded.value, data = excluded.data
+        SET created_at = excluded.created_at, value = excluded.value, data = excluded.data,
+            expires_at = excluded.expires_at
         """,
         [
             array(kind.target, targets),
@@ -265,6 +277,7 @@ async def _store(connection: Connection, kind: Kind, rows: Sequence[tuple[Any, .
             list(created_ms),
             list(values),
             [json(one) for one in data],
+            list(expires_ms),
         ],
     )
 
@@ -305,9 +318,8 @@ async def _put(connection: Connection, queue: Queue, plan: Plan, seen: str) -> N
         for (kind, target), (count, sum_) in sorted(plan.events.items(), key=_by_text)
         if count or sum_
     ]
-    events += [
-        ("object", d.type, d.id, d.version, None, json(d.data)) for d in plan.documents_to_store()
-    ]
+    documents = plan.documents_to_store() + [document(a) for a in plan.accounts_to_store()]
+    events += [("object", d.type, d.id, d.version, None, json(d.data)) for d in documents]
     types, names, targets, counts, sums, data = zip(
         *(events or [("mark", None, None, None, None, None)]), strict=True
     )

@@ -216,7 +216,13 @@ def _edge_table(kind: Kind) -> Iterable[str]:
     yield (
         f"CREATE TABLE IF NOT EXISTS groundswell.{name} ("
         f"target {SQL_TYPE[kind.target]} NOT NULL, source {SQL_TYPE[kind.source]} NOT NULL, "
-        "created_at timestamptz NOT NULL, value bigint, data json, PRIMARY KEY (target, source))"
+        "created_at timestamptz NOT NULL, value bigint, data json, expires_at timestamptz, "
+        "PRIMARY KEY (target, source))"
+    )
+    yield (  # a table of an earlier version; the lock is taken only then
+        f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_attribute WHERE attname = 'expires_at' "
+        f"AND attrelid = 'groundswell.{name}'::regclass) "
+        f"THEN ALTER TABLE groundswell.{name} ADD COLUMN expires_at timestamptz; END IF; END $$"
     )
     yield (
         f"CREATE INDEX IF NOT EXISTS {name}_newest ON groundswell.{name} (target, created_at, source)"
@@ -228,6 +234,10 @@ def _edge_table(kind: Kind) -> Iterable[str]:
         )
     if kind.exclusive:
         yield f"CREATE UNIQUE INDEX IF NOT EXISTS {name}_exclusive ON groundswell.{name} (target)"
+        yield (
+            f"CREATE INDEX IF NOT EXISTS {name}_expires ON groundswell.{name} (expires_at) "
+            "WHERE expires_at IS NOT NULL"
+        )
 
 
 async def _known(connection: Connection) -> dict[str, tuple[str, str, bool, bool]]:

@@ -75,13 +75,18 @@ class _Era:
     def __init__(self, epoch: int, pool: AsyncConnectionPool[Connection]) -> None:
         self.epoch = epoch
         self.pool = pool
-        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.running: set[asyncio.Future[Any]] = set()
+        self.running: set[asyncio.Task[None]] = set()
+        self.waiting: dict[asyncio.Future[Any], str] = {}  # whoever waits, and what for
 
-    def done(self, task: asyncio.Future[Any]) -> None:
-        self.running.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever abandoned it does not ask any more
+    def give_up(self, why: str) -> None:
+        """Let nobody wait any more, whatever becomes of what runs."""
+        for answer, doing in self.waiting.items():
+            if not answer.done():
+                answer.set_exception(
+                    StoreUnavailable(
+                        f"{doing}: {why}. What was not acknowledged is not promised; try again later."
+                    )
+                )
 
 
 def conninfo(url: str) -> str:
@@ -167,6 +172,7 @@ class Server:
         if era is not None:
             if era.running:
                 await asyncio.wait(set(era.running), timeout=CLOSE_S)
+            era.give_up(self._why)
             await era.pool.close(timeout=1.0)
         if self._endings:  # those of a silent server may never end
             await asyncio.wait(set(self._endings), timeout=1.0)
@@ -185,22 +191,33 @@ class Server:
             raise StoreUnavailable(
                 f"{self._what} cannot be used: {self._why}. Nothing was changed; try again later."
             )
-        task = asyncio.ensure_future(self._work(era, doing, work))
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        era.waiting[answer] = doing
+        task = asyncio.ensure_future(self._work(era, doing, work, answer))
         era.running.add(task)
-        task.add_done_callback(era.done)
-        await asyncio.wait((task, era.over), return_when=asyncio.FIRST_COMPLETED)
-        if task.done() and (era is self._era or task.exception()):
-            return task.result()
-        if self._closed and not era.over.done():
-            return await task
-        raise StoreUnavailable(
-            f"{doing}: {self._why}. What was not acknowledged is not promised; try again later."
-        )
+        task.add_done_callback(era.running.discard)
+        try:
+            return await answer
+        finally:
+            era.waiting.pop(answer, None)
 
-    async def _work(self, era: _Era, doing: str, work: Callable[[Connection], Awaitable[T]]) -> T:
-        with translated(doing):
-            async with era.pool.connection() as connection:
-                return await work(connection)
+    async def _work(
+        self,
+        era: _Era,
+        doing: str,
+        work: Callable[[Connection], Awaitable[T]],
+        answer: asyncio.Future[T],
+    ) -> None:
+        """Do the work to its end, and answer at once: before the connection is back in the pool."""
+        try:
+            with translated(doing):
+                async with era.pool.connection() as connection:
+                    done = await work(connection)
+                    if not answer.done():
+                        answer.set_result(done)
+        except Exception as error:
+            if not answer.done():
+                answer.set_exception(error)
 
     # --- the watch ------------------------------------------------------------------------------
 
@@ -247,7 +264,7 @@ class Server:
         era, self._era, self._why = self._era, None, why
         if era is not None:
             log.warning("%s: %s", self._what, why)
-            era.over.set_result(None)
+            era.give_up(why)
             self._end_later(era.pool.close(timeout=0.0))
 
     def _end_later(self, work: Awaitable[None]) -> None:

@@ -14,20 +14,22 @@ from psycopg import sql
 
 from groundswell.errors import StoreUnavailable, StoreUnusable
 from groundswell.kinds import Kinds
-from groundswell.model import Counter, Edge, Id, Key
+from groundswell.model import Account, Counter, Edge, Id, Key, Movement, Settle
 from groundswell.revision import Revision
 from groundswell.store import (
     Batch,
     Committed,
     Counters,
+    Cursor,
     Documents,
     Feed,
     Head,
+    Movements,
     Page,
     Rolled,
     Window,
 )
-from groundswell.stores.postgres import direct, planned, read
+from groundswell.stores.postgres import direct, ledger, planned, read
 from groundswell.stores.postgres.queues import Queue
 from groundswell.stores.postgres.schema import check
 from groundswell.stores.postgres.server import Connection, Server
@@ -231,6 +233,24 @@ class PostgresStore:
     async def inverse(self, kind: str, source: Id, window: Window) -> Page:  # noqa: D102
         return await self._read(read.edges, self._kinds[kind], source, window, inverse=True)
 
+    async def account(self, id_: str) -> tuple[Account | None, Revision]:  # noqa: D102
+        return await self._read(ledger.account, id_, self._now_ms(), self._floor_ms)
+
+    async def movement(self, id_: str) -> tuple[Movement | None, Revision]:  # noqa: D102
+        return await self._read(ledger.movement, id_, self._now_ms(), self._floor_ms)
+
+    async def movements(self, account: str, limit: int, cursor: Cursor | None = None) -> Movements:  # noqa: D102
+        now_ms = self._now_ms()
+        return await self._read(ledger.history, account, limit, cursor, now_ms, self._floor_ms)
+
+    async def expired(self, at_most: int) -> list[Settle]:  # noqa: D102
+        now_ms, floor_ms = self._now_ms(), self._floor_ms
+        found = await self._read(ledger.expired, at_most, now_ms, floor_ms)
+        for kind in self._kinds:
+            if kind.exclusive:
+                found += await self._read(read.expired_claims, kind, at_most, now_ms, floor_ms)
+        return found
+
     async def recount(self, kind: str, target: Id) -> Counter:  # noqa: D102
         return await self._read(read.recount, self._kinds[kind], target)
 
@@ -253,7 +273,8 @@ def _again(
         for attempt in range(1, TRIES):
             try:
                 return await work(connection)
-            except (pg.DeadlockDetected, pg.SerializationFailure) as error:
+            except (pg.DeadlockDetected, pg.SerializationFailure, pg.UniqueViolation) as error:
+                # Unique: somebody has just made a transfer of the same id between other accounts.
                 log.info("a commit is tried again: %s", error)
                 await asyncio.sleep(random.uniform(0, 0.01 * attempt))  # noqa: S311
         return await work(connection)

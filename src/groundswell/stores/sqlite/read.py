@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from groundswell.model import Counter, Document, Edge, Id, Key
+from groundswell.model import Counter, Document, Edge, Id, Key, SettleClaim
 from groundswell.revision import Revision
 from groundswell.store import (
     CountChange,
@@ -153,7 +153,7 @@ def edge(
     with transaction(connection, write=False):
         xid = connection.execute("SELECT xid FROM head").fetchone()[0]
         row = connection.execute(
-            f"SELECT target, source, created_ms, value, data FROM edge_{kind} "
+            f"SELECT target, source, created_ms, value, data, expires_ms FROM edge_{kind} "
             "WHERE target = ? AND source = ?",
             (target, source),
         ).fetchone()
@@ -161,7 +161,7 @@ def edge(
 
 
 def _edge(kind: str, row: tuple[Any, ...]) -> Edge:
-    target, source, created_ms, value, data = row
+    target, source, created_ms, value, data, expires_ms = row
     return Edge(
         kind=kind,
         target=target,
@@ -169,6 +169,7 @@ def _edge(kind: str, row: tuple[Any, ...]) -> Edge:
         created_ms=created_ms,
         value=value,
         data=raw(data),
+        expires_ms=expires_ms,
     )
 
 
@@ -192,11 +193,24 @@ def edges(
     with transaction(connection, write=False):
         xid = connection.execute("SELECT xid FROM head").fetchone()[0]
         found = connection.execute(
-            f"SELECT target, source, created_ms, value, data FROM edge_{kind} "
+            f"SELECT target, source, created_ms, value, data, expires_ms FROM edge_{kind} "
             f"WHERE {' AND '.join(where)} ORDER BY created_ms {order}, {other_column} {order} LIMIT ?",
             [*bound, window.limit + 1],
         ).fetchall()
     return page([_edge(kind, row) for row in found], window, Revision.upto(xid), inverse=inverse)
+
+
+def expired_claims(
+    connection: sqlite3.Connection, kind: str, at_most: int, now_ms: int
+) -> list[SettleClaim]:
+    """The targets of an exclusive kind whose claims are over."""
+    with transaction(connection, write=False):
+        at_ms = connection.execute("SELECT at_ms FROM head").fetchone()[0]
+        found = connection.execute(
+            f"SELECT target FROM edge_{kind} WHERE expires_ms <= ? ORDER BY expires_ms LIMIT ?",
+            (max(now_ms, at_ms), at_most),
+        ).fetchall()
+    return [SettleClaim(kind, target) for (target,) in found]
 
 
 def recount(connection: sqlite3.Connection, kind: str, target: Id, *, unique: bool) -> Counter:

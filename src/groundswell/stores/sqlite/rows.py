@@ -38,3 +38,9 @@ def execute(
         bound = list(chain.from_iterable(part))
         bound += [None] * (width * (size - len(part)))
         yield from connection.execute(sql.format(rows=_values(width, size)), bound).fetchall()
+
+
+def run(connection: sqlite3.Connection, sql: str, bound: Sequence[Sequence[Any]]) -> None:
+    """Execute for the effect alone."""
+    for _ in execute(connection, sql, bound):
+        raise AssertionError("a writing statement returned rows")

@@ -176,9 +176,12 @@ def _make_edge_table(connection: sqlite3.Connection, kind: Kind) -> None:
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {table} ("
         f"target {_SQL_TYPE[kind.target]} NOT NULL, source {_SQL_TYPE[kind.source]} NOT NULL, "
-        "created_ms INTEGER NOT NULL, value INTEGER, data TEXT, "
+        "created_ms INTEGER NOT NULL, value INTEGER, data TEXT, expires_ms INTEGER, "
         "PRIMARY KEY (target, source)) STRICT, WITHOUT ROWID"
     )
+    columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+    if "expires_ms" not in columns:  # made by an earlier version
+        connection.execute(f"ALTER TABLE {table} ADD COLUMN expires_ms INTEGER")
     connection.execute(
         f"CREATE INDEX IF NOT EXISTS {table}_newest ON {table} (target, created_ms, source)"
     )
@@ -189,4 +192,8 @@ def _make_edge_table(connection: sqlite3.Connection, kind: Kind) -> None:
     if kind.exclusive:
         connection.execute(
             f"CREATE UNIQUE INDEX IF NOT EXISTS {table}_exclusive ON {table} (target)"
+        )
+        connection.execute(
+            f"CREATE INDEX IF NOT EXISTS {table}_expires ON {table} (expires_ms) "
+            "WHERE expires_ms IS NOT NULL"
         )

@@ -12,20 +12,22 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from groundswell.errors import StoreUnavailable
 from groundswell.kinds import Kinds
-from groundswell.model import Counter, Edge, Id, Key
+from groundswell.model import Account, Counter, Edge, Id, Key, Movement, Settle
 from groundswell.revision import Revision
 from groundswell.store import (
     Batch,
     Committed,
     Counters,
+    Cursor,
     Documents,
     Feed,
     Head,
+    Movements,
     Page,
     Rolled,
     Window,
 )
-from groundswell.stores.sqlite import read, write
+from groundswell.stores.sqlite import ledger, read, write
 from groundswell.stores.sqlite.schema import connect, declare, migrate, translated
 
 __all__ = ["SqliteStore", "migrate"]
@@ -170,6 +172,22 @@ class SqliteStore:
 
     async def inverse(self, kind: str, source: Id, window: Window) -> Page:  # noqa: D102
         return await self._read(read.edges, kind, source, window, inverse=True)
+
+    async def account(self, id_: str) -> tuple[Account | None, Revision]:  # noqa: D102
+        return await self._read(ledger.account, id_, self._now_ms())
+
+    async def movement(self, id_: str) -> tuple[Movement | None, Revision]:  # noqa: D102
+        return await self._read(ledger.movement, id_, self._now_ms())
+
+    async def movements(self, account: str, limit: int, cursor: Cursor | None = None) -> Movements:  # noqa: D102
+        return await self._read(ledger.history, account, limit, cursor, self._now_ms())
+
+    async def expired(self, at_most: int) -> list[Settle]:  # noqa: D102
+        found: list[Settle] = [*await self._read(ledger.expired, at_most, self._now_ms())]
+        for kind in self._kinds:
+            if kind.exclusive:
+                found += await self._read(read.expired_claims, kind.name, at_most, self._now_ms())
+        return found
 
     async def recount(self, kind: str, target: Id) -> Counter:  # noqa: D102
         return await self._read(read.recount, kind, target, unique=self._kinds[kind].unique)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
+from groundswell.accounts import document
 from groundswell.kinds import Kinds
-from groundswell.model import Document, Id, Key
+from groundswell.model import ACCOUNT, Document, Id, Key
 from groundswell.revision import Revision
 from groundswell.store import Batch, Committed, Rolled
 from groundswell.stores.plan import EdgeKey, EdgeRow, Plan, Planned, TallyKey, Wants, wants
-from groundswell.stores.sqlite import rows
+from groundswell.stores.sqlite import ledger, rows
 from groundswell.stores.sqlite.schema import transaction
 
 
@@ -35,7 +36,7 @@ def commit(
         last, at_ms = connection.execute("SELECT xid, at_ms FROM head").fetchone()
         plan = _plan(connection, kinds, wants(batches, kinds), last + 1, max(now_ms, at_ms))
         planned = plan.apply(batches)
-        changed = any(batch.changed for batch in planned)
+        changed = plan.let_go or any(batch.changed for batch in planned)
         if changed:
             _write(connection, plan, last + 1, max(now_ms, at_ms))
     seen = Revision.upto(last + changed)
@@ -51,14 +52,20 @@ def _committed(planned: Planned, slot: int, xid: int, seen: Revision) -> Committ
 def _plan(
     connection: sqlite3.Connection, kinds: Kinds, wanted: Wants, xid: int, now_ms: int
 ) -> Plan:
+    movements = ledger.find_movements(connection, wanted.movements)
+    resolved = [movements[id_] for id_ in wanted.resolved if id_ in movements]
+    named = wanted.accounts.union(*((m.debit, m.credit) for m in resolved))
+    accounts = ledger.find_accounts(connection, named)
     return Plan(
         kinds,
         xid=xid,
         now_ms=now_ms,
-        edges=_find_edges(connection, wanted.edges),
-        seats=_find_seats(connection, wanted.seats),
+        edges=_find_edges(connection, wanted.edges) | _find_seats(connection, wanted.seats),
         tallies=_find_tallies(connection, wanted.tallies),
         documents={d.id: d for d in find_documents(connection, sorted(wanted.documents))},
+        accounts=accounts,
+        movements=movements,
+        expired=ledger.find_expired(connection, accounts, now_ms),
     )
 
 
@@ -66,30 +73,30 @@ def _find_edges(connection: sqlite3.Connection, wanted: set[EdgeKey]) -> dict[Ed
     by_kind: dict[str, list[tuple[Id, Id]]] = {}
     for kind, target, source in wanted:
         by_kind.setdefault(kind, []).append((target, source))
-    found: dict[EdgeKey, EdgeRow] = {}
-    for kind, keys in by_kind.items():
-        sql = (
-            "SELECT target, source, created_ms, value, data FROM {rows} "
-            f"CROSS JOIN edge_{kind} ON target = column1 AND source = column2"
-        )
-        for target, source, created_ms, value, data in rows.execute(connection, sql, sorted(keys)):
-            found[kind, target, source] = EdgeRow(created_ms, value, raw(data))
-    return found
+    return _edges(connection, by_kind, "target = column1 AND source = column2")
 
 
-def _find_seats(connection: sqlite3.Connection, wanted: set[Key]) -> dict[Key, Id]:
+def _find_seats(connection: sqlite3.Connection, wanted: set[Key]) -> dict[EdgeKey, EdgeRow]:
     by_kind: dict[str, list[tuple[Id]]] = {}
     for kind, target in wanted:
         by_kind.setdefault(kind, []).append((target,))
-    return {
-        (kind, target): source
-        for kind, targets in by_kind.items()
-        for target, source in rows.execute(
-            connection,
-            f"SELECT target, source FROM {{rows}} CROSS JOIN edge_{kind} ON target = column1",
-            targets,
+    return _edges(connection, by_kind, "target = column1")
+
+
+def _edges(
+    connection: sqlite3.Connection, wanted: Mapping[str, Sequence[tuple[Id, ...]]], match: str
+) -> dict[EdgeKey, EdgeRow]:
+    found: dict[EdgeKey, EdgeRow] = {}
+    for kind, keys in wanted.items():
+        sql = (
+            "SELECT target, source, created_ms, value, data, expires_ms FROM {rows} "
+            f"CROSS JOIN edge_{kind} ON {match}"
         )
-    }
+        for target, source, created_ms, value, data, expires_ms in rows.execute(
+            connection, sql, sorted(keys)
+        ):
+            found[kind, target, source] = EdgeRow(created_ms, value, raw(data), expires_ms)
+    return found
 
 
 def _find_tallies(connection: sqlite3.Connection, wanted: set[TallyKey]) -> list[TallyKey]:
@@ -101,41 +108,48 @@ def _find_tallies(connection: sqlite3.Connection, wanted: set[TallyKey]) -> list
 
 
 def find_documents(connection: sqlite3.Connection, ids: Sequence[str]) -> list[Document]:
-    """The stored objects among `ids`, deletion marks included."""
+    """The stored objects among `ids`, deletion marks and accounts included."""
     sql = "SELECT id, type, version, xid, data FROM {rows} CROSS JOIN object ON id = column1"
-    return [
+    mine = [(id_,) for id_ in ids if not id_.startswith(ACCOUNT)]
+    accounts = [id_.removeprefix(ACCOUNT) for id_ in ids if id_.startswith(ACCOUNT)]
+    found = [
         Document(id_, type_, version, xid, raw(data))
-        for id_, type_, version, xid, data in rows.execute(connection, sql, [(i,) for i in ids])
+        for id_, type_, version, xid, data in rows.execute(connection, sql, mine)
     ]
+    return found + [document(a) for a in ledger.find_accounts(connection, accounts).values()]
 
 
 def _write(connection: sqlite3.Connection, plan: Plan, xid: int, now_ms: int) -> None:
     # Drops first: a seat that was given up may have been taken in the same transaction.
     for kind, keys in plan.edges_to_drop().items():
-        run(
+        rows.run(
             connection,
             f"DELETE FROM edge_{kind} WHERE (target, source) IN (SELECT * FROM {{rows}})",
             keys,
         )
     for kind, edges in plan.edges_to_store().items():
-        run(
+        rows.run(
             connection,
-            f"INSERT INTO edge_{kind} (target, source, created_ms, value, data) "
+            f"INSERT INTO edge_{kind} (target, source, created_ms, value, data, expires_ms) "
             "SELECT * FROM {rows} WHERE column1 IS NOT NULL "
             "ON CONFLICT DO UPDATE SET created_ms = excluded.created_ms, value = excluded.value, "
-            "data = excluded.data",  # created_ms: where it was removed and added in one commit
-            [(*edge[:4], text(edge[4])) for edge in edges],
+            "data = excluded.data, expires_ms = excluded.expires_ms",
+            # created_ms: where it was removed and added in one commit
+            [(*edge[:4], text(edge[4]), edge[5]) for edge in edges],
         )
-    run(connection, _INSERT.format(table="tally"), plan.tallies_to_store())
+    rows.run(connection, _INSERT.format(table="tally"), plan.tallies_to_store())
     _write_documents(connection, plan.documents_to_store())
+    accounts = plan.accounts_to_store()
+    ledger.write(connection, accounts, plan.movements_to_store())
+    _queue_documents(connection, [document(account) for account in accounts])
     events = [(xid, *key, *change) for key, change in sorted(plan.events.items(), key=str)]
-    run(connection, _INSERT.format(table="event"), [e for e in events if e[3] or e[4]])
+    rows.run(connection, _INSERT.format(table="event"), [e for e in events if e[3] or e[4]])
     connection.execute("UPDATE head SET xid = ?, at_ms = ?", (xid, now_ms))
 
 
 def _write_documents(connection: sqlite3.Connection, documents: Sequence[Document]) -> None:
     stored = [(d.id, d.type, d.version, d.xid, text(d.data)) for d in documents]
-    run(
+    rows.run(
         connection,
         "INSERT INTO object (id, type, version, xid, data) "
         "SELECT * FROM {rows} WHERE column1 IS NOT NULL ON CONFLICT DO UPDATE "
@@ -143,20 +157,15 @@ def _write_documents(connection: sqlite3.Connection, documents: Sequence[Documen
         "data = excluded.data",
         stored,
     )
-    run(
-        connection,
-        _INSERT.format(table="object_event"),
-        [(xid, id_, type_, version, data) for id_, type_, version, xid, data in stored],
-    )
+    _queue_documents(connection, documents)
+
+
+def _queue_documents(connection: sqlite3.Connection, documents: Sequence[Document]) -> None:
+    events = [(d.xid, d.id, d.type, d.version, text(d.data)) for d in documents]
+    rows.run(connection, _INSERT.format(table="object_event"), events)
 
 
 _INSERT: Final = "INSERT INTO {table} SELECT * FROM {{rows}} WHERE column1 IS NOT NULL"
-
-
-def run(connection: sqlite3.Connection, sql: str, bound: Sequence[Sequence[Any]]) -> None:
-    """Execute for the effect alone."""
-    for _ in rows.execute(connection, sql, bound):
-        raise AssertionError("a writing statement returned rows")
 
 
 def rollup(connection: sqlite3.Connection, events_max: int, rollups_kept: int) -> Rolled | None:

@@ -1,0 +1,293 @@
+"""Accounts and transfers: under locks for commits, as they are now for reads.
+
+Accounts are locked in the order of their ids, then transfers in the order of theirs. Whoever holds an
+account alone decides about its side of the transfers, so that no lock is ever waited for in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+from msgspec.structs import astuple
+
+from groundswell.model import Account, Movement, Settle, SettleAccount
+from groundswell.revision import Revision
+from groundswell.store import Cursor, Movements, movements
+from groundswell.stores.ledger import shown
+from groundswell.stores.plan import Plan, Wants
+from groundswell.stores.postgres.read import STATE, WIDTH, State
+from groundswell.stores.postgres.server import Connection
+from groundswell.stores.postgres.statements import execute, fetch_all, fetch_one
+
+_ACCOUNT: Final = "id, balance, held, expected, floor, ceiling, version, xid"
+_MOVEMENT: Final = """
+    t.id, t.debit, t.credit, t.amount, t.pending, t.state, t.posted, groundswell.ms(t.created_at),
+    groundswell.ms(t.expires_at), t.debit_balance, t.credit_balance, t.debit_open, t.credit_open
+"""
+_FIELDS: Final = Movement.__struct_fields__
+
+
+class Books(NamedTuple):
+    """What is stored of the accounts and transfers that a group wants, locked."""
+
+    accounts: dict[str, Account]
+    reserved: set[str]  # accounts that are only that
+    movements: dict[str, Movement]  # those that are named
+    expired: list[Movement]
+
+
+async def lock(connection: Connection, wanted: Wants, opened: Collection[str], at_ms: int) -> Books:
+    """Reserve the accounts that may be `opened`, and lock what the group depends on."""
+    names = wanted.accounts | await _parties(connection, wanted.resolved)
+    if not names:
+        return Books({}, set(), {}, [])
+    if opened:
+        await execute(
+            connection,
+            f"""
+            INSERT INTO groundswell.account AS a ({_ACCOUNT})
+            SELECT id, 0, 0, 0, NULL, NULL, 0, 0 FROM unnest(%s::text[]) AS w (id) ORDER BY id
+            ON CONFLICT (id) DO UPDATE SET id = a.id WHERE false
+            """,
+            [list(opened)],
+        )
+    found = await fetch_all(
+        connection,
+        f"SELECT {_ACCOUNT} FROM groundswell.account WHERE id = ANY (%s::text[]) ORDER BY id FOR UPDATE",
+        [list(names)],
+    )
+    locked = [_account(row) for row in found]
+    accounts = {account.id: account for account in locked if account.version}
+    rows = await fetch_all(
+        connection,
+        f"""
+        SELECT {_MOVEMENT} FROM (
+            SELECT unnest(%s::text[]) AS id
+            UNION SELECT id FROM groundswell.transfer
+            WHERE debit = ANY (%s::text[]) AND debit_open AND expires_at <= groundswell.instant(%s)
+            UNION SELECT id FROM groundswell.transfer
+            WHERE credit = ANY (%s::text[]) AND credit_open AND expires_at <= groundswell.instant(%s)
+        ) AS w JOIN groundswell.transfer AS t USING (id) ORDER BY t.id FOR UPDATE OF t
+        """,
+        [list(wanted.movements), list(accounts), at_ms, list(accounts), at_ms],
+    )
+    known = [_movement(row) for row in rows]
+    return Books(
+        accounts,
+        {account.id for account in locked if not account.version},
+        {m.id: m for m in known if m.id in wanted.movements},
+        [m for m in known if m.expires_ms is not None and m.expires_ms <= at_ms and _is_open(m)],
+    )
+
+
+def _is_open(movement: Movement) -> bool:
+    return movement.debit_open or movement.credit_open
+
+
+async def _parties(connection: Connection, ids: Collection[str]) -> set[str]:
+    """The accounts of these transfers, which never change."""
+    if not ids:
+        return set()
+    found = await fetch_all(
+        connection,
+        "SELECT debit, credit FROM groundswell.transfer WHERE id = ANY (%s::text[])",
+        [list(ids)],
+    )
+    return {name for row in found for name in row}
+
+
+async def write(connection: Connection, plan: Plan, books: Books) -> None:
+    """Store what the plan came to, and let go of the reservations that it has no use for."""
+    accounts, moved = plan.accounts_to_store(), plan.movements_to_store()
+    if accounts:
+        await execute(
+            connection,
+            """
+            UPDATE groundswell.account AS a
+            SET balance = w.balance, held = w.held, expected = w.expected, floor = w.floor,
+                ceiling = w.ceiling, version = w.version, xid = w.xid
+            FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+                        %s::bigint[], %s::bigint[], %s::bigint[])
+                AS w (id, balance, held, expected, floor, ceiling, version, xid)
+            WHERE a.id = w.id
+            """,
+            _columns(accounts),
+        )
+    stored = {*books.movements, *(movement.id for movement in books.expired)}
+    await _insert(connection, [m for m in moved if m.id not in stored])
+    await _update(connection, [m for m in moved if m.id in stored])
+    unused = books.reserved.difference(account.id for account in accounts)
+    if unused:
+        await execute(
+            connection,
+            "DELETE FROM groundswell.account WHERE id = ANY (%s::text[])",
+            [list(unused)],
+        )
+
+
+async def _insert(connection: Connection, made: Sequence[Movement]) -> None:
+    """Store new transfers; the id of one that another transaction has made meanwhile is an error."""
+    if made:
+        await execute(
+            connection,
+            """
+            INSERT INTO groundswell.transfer (
+                id, debit, credit, amount, pending, state, posted, created_at, expires_at,
+                debit_balance, credit_balance, debit_open, credit_open)
+            SELECT id, debit, credit, amount, pending, state, posted, groundswell.instant(created_ms),
+                   groundswell.instant(expires_ms), debit_balance, credit_balance, debit_open, credit_open
+            FROM unnest(
+                %s::text[], %s::text[], %s::text[], %s::bigint[], %s::boolean[], %s::text[],
+                %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::boolean[],
+                %s::boolean[]
+            ) AS w (id, debit, credit, amount, pending, state, posted, created_ms, expires_ms,
+                    debit_balance, credit_balance, debit_open, credit_open)
+            ORDER BY id
+            """,
+            _columns(made),
+        )
+
+
+async def _update(connection: Connection, changed: Sequence[Movement]) -> None:
+    if changed:
+        await execute(
+            connection,
+            """
+            UPDATE groundswell.transfer AS t
+            SET state = w.state, posted = w.posted, debit_open = w.debit_open,
+                credit_open = w.credit_open
+            FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::boolean[], %s::boolean[])
+                AS w (id, state, posted, debit_open, credit_open)
+            WHERE t.id = w.id
+            """,
+            [
+                [m.id for m in changed],
+                [m.state for m in changed],
+                [m.posted for m in changed],
+                [m.debit_open for m in changed],
+                [m.credit_open for m in changed],
+            ],
+        )
+
+
+def _columns(rows: Iterable[Account | Movement]) -> list[list[Any]]:
+    return [list(column) for column in zip(*map(astuple, rows), strict=True)]
+
+
+def _account(row: Sequence[Any]) -> Account:
+    id_, balance, held, expected, floor, ceiling, version, xid = row
+    return Account(
+        id=id_,
+        balance=balance,
+        held=held,
+        expected=expected,
+        floor=floor,
+        ceiling=ceiling,
+        version=version,
+        xid=xid,
+    )
+
+
+def _movement(row: Sequence[Any]) -> Movement:
+    return Movement(**dict(zip(_FIELDS, row, strict=True)))
+
+
+# --- reads --------------------------------------------------------------------------------------
+
+_NOW: Final = "(SELECT groundswell.moment(%s, %s) AS at) AS n"
+
+
+async def account(
+    connection: Connection, id_: str, now_ms: int | None, floor_ms: int
+) -> tuple[Account | None, Revision]:
+    """One account, without what its expired holds kept."""
+    row = await fetch_one(
+        connection,
+        f"""
+        SELECT {STATE}, a.id, a.balance, a.held - coalesce((
+                   SELECT sum(amount) FROM groundswell.transfer
+                   WHERE debit = a.id AND debit_open AND expires_at <= n.at), 0)::bigint,
+               a.expected - coalesce((
+                   SELECT sum(amount) FROM groundswell.transfer
+                   WHERE credit = a.id AND credit_open AND expires_at <= n.at), 0)::bigint,
+               a.floor, a.ceiling, a.version, a.xid
+        FROM groundswell.state AS s CROSS JOIN {_NOW} LEFT JOIN groundswell.account AS a ON a.id = %s
+        """,
+        [now_ms, floor_ms, id_],
+    )
+    found = None if row[WIDTH] is None else _account(row[WIDTH:])
+    return found, State.of(row, standby=False).now
+
+
+async def movement(
+    connection: Connection, id_: str, now_ms: int | None, floor_ms: int
+) -> tuple[Movement | None, Revision]:
+    """One transfer."""
+    row = await fetch_one(
+        connection,
+        f"""
+        SELECT {STATE}, groundswell.ms(n.at), {_MOVEMENT}
+        FROM groundswell.state AS s CROSS JOIN {_NOW} LEFT JOIN groundswell.transfer AS t ON t.id = %s
+        """,
+        [now_ms, floor_ms, id_],
+    )
+    at_ms, *rest = row[WIDTH:]
+    found = None if rest[0] is None else shown(_movement(rest), at_ms)
+    return found, State.of(row, standby=False).now
+
+
+async def history(
+    connection: Connection,
+    account: str,
+    limit: int,
+    cursor: Cursor | None,
+    now_ms: int | None,
+    floor_ms: int,
+) -> Movements:
+    """The transfers of an account, newest first."""
+    after = "" if cursor is None else "AND (created_at, id) < (groundswell.instant(%s), %s)"
+    place = [] if cursor is None else [cursor.created_ms, cursor.other]
+
+    def side(name: str) -> str:
+        return f"""
+            (SELECT * FROM groundswell.transfer WHERE {name} = %s {after}
+             ORDER BY created_at DESC, id DESC LIMIT %s)"""
+
+    bound = [account, *place, limit + 1]
+    rows = await fetch_all(
+        connection,
+        f"""
+        SELECT {STATE}, groundswell.ms(n.at), {_MOVEMENT}
+        FROM groundswell.state AS s CROSS JOIN {_NOW} LEFT JOIN LATERAL (
+            {side("debit")} UNION ALL {side("credit")}
+            ORDER BY created_at DESC, id DESC LIMIT %s
+        ) AS t ON true
+        ORDER BY t.created_at DESC, t.id DESC
+        """,
+        [now_ms, floor_ms, *bound, *bound, limit + 1],
+    )
+    at_ms = rows[0][WIDTH]
+    listed = [
+        shown(_movement(row[WIDTH + 1 :]), at_ms) for row in rows if row[WIDTH + 1] is not None
+    ]
+    return movements(listed, limit, State.of(rows[0], standby=False).now)
+
+
+async def expired(
+    connection: Connection, at_most: int, now_ms: int | None, floor_ms: int
+) -> list[Settle]:
+    """The accounts that still count holds that are over."""
+    rows = await fetch_all(
+        connection,
+        f"""
+        SELECT t.debit, t.debit_open, t.credit, t.credit_open
+        FROM {_NOW} JOIN groundswell.transfer AS t
+        ON (t.debit_open OR t.credit_open) AND t.expires_at <= n.at
+        ORDER BY t.expires_at LIMIT %s
+        """,
+        [now_ms, floor_ms, at_most],
+    )
+    names = [debit for debit, is_open, _, _ in rows if is_open]
+    names += [credit for _, _, credit, is_open in rows if is_open]
+    return [SettleAccount(name) for name in dict.fromkeys(names)]

@@ -1,0 +1,142 @@
+"""Accounts and transfers, as plain functions over a connection."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from msgspec.structs import astuple, replace
+
+from groundswell.model import Account, Movement, SettleAccount
+from groundswell.revision import Revision
+from groundswell.store import Cursor, Movements, movements
+from groundswell.stores.ledger import shown
+from groundswell.stores.sqlite import rows
+from groundswell.stores.sqlite.schema import transaction
+
+_ACCOUNT: Final = "id, balance, held, expected, floor, ceiling, version, xid"
+_MOVEMENT: Final = (
+    "id, debit, credit, amount, pending, state, posted, created_ms, expires_ms, debit_balance, "
+    "credit_balance, debit_open, credit_open"
+)
+_FIELDS: Final = _MOVEMENT.split(", ")
+
+
+def find_accounts(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, Account]:
+    """The stored accounts among `ids`."""
+    sql = f"SELECT {_ACCOUNT} FROM {{rows}} CROSS JOIN account ON id = column1"
+    found = rows.execute(connection, sql, [(id_,) for id_ in sorted(ids)])
+    return {row[0]: Account(**dict(zip(_ACCOUNT.split(", "), row, strict=True))) for row in found}
+
+
+def find_movements(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, Movement]:
+    """The stored transfers among `ids`."""
+    sql = f"SELECT {_MOVEMENT} FROM {{rows}} CROSS JOIN transfer ON id = column1"
+    found = map(_movement, rows.execute(connection, sql, [(id_,) for id_ in sorted(ids)]))
+    return {movement.id: movement for movement in found}
+
+
+def find_expired(
+    connection: sqlite3.Connection, accounts: Iterable[str], now_ms: int
+) -> list[Movement]:
+    """The holds that are over by `now_ms` and that one of `accounts` still counts."""
+    found: dict[str, Movement] = {}
+    for side in ("debit", "credit"):
+        sql = (
+            f"SELECT {_MOVEMENT} FROM {{rows}} CROSS JOIN transfer "
+            f"ON {side} = column1 AND {side}_open AND expires_ms <= column2"
+        )
+        wanted = [(id_, now_ms) for id_ in sorted(accounts)]
+        found |= {row[0]: _movement(row) for row in rows.execute(connection, sql, wanted)}
+    return list(found.values())
+
+
+def _movement(row: Sequence[Any]) -> Movement:
+    values = dict(zip(_FIELDS, row, strict=True))
+    for flag in ("pending", "debit_open", "credit_open"):
+        values[flag] = bool(values[flag])
+    return Movement(**values)
+
+
+def write(
+    connection: sqlite3.Connection, accounts: Sequence[Account], movements: Sequence[Movement]
+) -> None:
+    """Store these states of accounts and transfers."""
+    rows.run(
+        connection,
+        f"INSERT INTO account ({_ACCOUNT}) SELECT * FROM {{rows}} WHERE column1 IS NOT NULL "
+        "ON CONFLICT DO UPDATE SET balance = excluded.balance, held = excluded.held, "
+        "expected = excluded.expected, floor = excluded.floor, ceiling = excluded.ceiling, "
+        "version = excluded.version, xid = excluded.xid",
+        [astuple(account) for account in accounts],
+    )
+    rows.run(
+        connection,
+        f"INSERT INTO transfer ({_MOVEMENT}) SELECT * FROM {{rows}} WHERE column1 IS NOT NULL "
+        "ON CONFLICT DO UPDATE SET state = excluded.state, posted = excluded.posted, "
+        "debit_open = excluded.debit_open, credit_open = excluded.credit_open",
+        [astuple(movement) for movement in movements],
+    )
+
+
+def account(
+    connection: sqlite3.Connection, id_: str, now_ms: int
+) -> tuple[Account | None, Revision]:
+    """One account, without what its expired holds kept."""
+    with transaction(connection, write=False):
+        xid, at_ms = connection.execute("SELECT xid, at_ms FROM head").fetchone()
+        found = find_accounts(connection, [id_]).get(id_)
+        over = find_expired(connection, [id_], max(now_ms, at_ms)) if found else []
+    if found and over:
+        held = sum(hold.amount for hold in over if hold.debit == id_)
+        expected = sum(hold.amount for hold in over if hold.credit == id_)
+        found = replace(found, held=found.held - held, expected=found.expected - expected)
+    return found, Revision.upto(xid)
+
+
+def movement(
+    connection: sqlite3.Connection, id_: str, now_ms: int
+) -> tuple[Movement | None, Revision]:
+    """One transfer."""
+    with transaction(connection, write=False):
+        xid, at_ms = connection.execute("SELECT xid, at_ms FROM head").fetchone()
+        found = find_movements(connection, [id_]).get(id_)
+    return found and shown(found, max(now_ms, at_ms)), Revision.upto(xid)
+
+
+def history(
+    connection: sqlite3.Connection, account: str, limit: int, cursor: Cursor | None, now_ms: int
+) -> Movements:
+    """The transfers of an account, newest first."""
+    after = "" if cursor is None else "AND (created_ms, id) < (:created_ms, :other)"
+    side = (
+        f"SELECT * FROM (SELECT {_MOVEMENT} FROM transfer WHERE {{side}} = :account {after} "
+        "ORDER BY created_ms DESC, id DESC LIMIT :limit)"
+    )
+    given = {"account": account, "limit": limit + 1}
+    if cursor is not None:
+        given |= {"created_ms": cursor.created_ms, "other": cursor.other}
+    with transaction(connection, write=False):
+        xid, at_ms = connection.execute("SELECT xid, at_ms FROM head").fetchone()
+        found = connection.execute(
+            f"{side.format(side='debit')} UNION ALL {side.format(side='credit')} "
+            "ORDER BY created_ms DESC, id DESC LIMIT :limit",
+            given,
+        ).fetchall()
+    listed = [shown(_movement(row), max(now_ms, at_ms)) for row in found]
+    return movements(listed, limit, Revision.upto(xid))
+
+
+def expired(connection: sqlite3.Connection, at_most: int, now_ms: int) -> list[SettleAccount]:
+    """The accounts that still count holds that are over."""
+    with transaction(connection, write=False):
+        at_ms = connection.execute("SELECT at_ms FROM head").fetchone()[0]
+        found = connection.execute(
+            "SELECT debit, debit_open, credit, credit_open FROM transfer "
+            "WHERE (debit_open OR credit_open) AND expires_ms <= ? ORDER BY expires_ms LIMIT ?",
+            (max(now_ms, at_ms), at_most),
+        ).fetchall()
+    names = [debit for debit, is_open, _, _ in found if is_open]
+    names += [credit for _, _, credit, is_open in found if is_open]
+    return [SettleAccount(name) for name in dict.fromkeys(names)]
