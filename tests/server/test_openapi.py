@@ -114,7 +114,12 @@ def test_every_path_of_the_document_is_served(node: nodes.Node, document: dict[s
         answer = node.request(method.upper(), path.format(**PLACES))
         assert answer.status != 405
         if answer.status == 404:
-            assert answer.json["code"] in ("object-not-found", "edge-not-found"), path
+            assert answer.json["code"] in {
+                "object-not-found",
+                "edge-not-found",
+                "account-not-found",
+                "transfer-not-found",
+            }, path
 
 
 def test_a_path_takes_exactly_the_documented_methods(
@@ -143,6 +148,9 @@ def check(document: dict[str, Any], method: str, path: str, answer: nodes.Answer
 ADD = {"op": "add", "kind": "like", "target": 9, "source": 9}
 PUT = {"type": "t", "data": {"a": [1, None, "x"]}}
 DELETE = {"op": "delete", "id": "w"}
+TRANSFER = {"id": "1", "debit": "mint", "credit": "x", "amount": 9}
+HOLD = {"id": "hold", "pending": True, "expires_in_s": 60}
+ACCOUNT = "/v1/accounts/{id}"
 E = "/v1/edges/{kind}/{target}/{source}"
 CALLS: list[tuple[str, str, dict[str, str], str, Any, int]] = [
     # method, path, its parameters, query, body, status
@@ -190,6 +198,39 @@ CALLS: list[tuple[str, str, dict[str, str], str, Any, int]] = [
     ("POST", "/v1/writes", {}, "", {"writes": [{"op": "?"}]}, 400),
     ("POST", "/v1/writes", {}, "", {"writes": [ADD] * 10_001}, 413),
     ("POST", "/v1/writes", {}, "", {"writes": [DELETE | {"if_version": 9}], "atomic": True}, 409),
+    ("PUT", ACCOUNT, {"id": "mint"}, "", {"floor": None}, 200),
+    ("PUT", ACCOUNT, {}, "", None, 200),
+    ("PUT", ACCOUNT, {}, "", {"floor": 5}, 409),
+    ("PUT", ACCOUNT, {}, "", {"floor": 5, "ceiling": 4}, 400),
+    ("PUT", ACCOUNT, {"id": "x" * 129}, "", None, 413),
+    ("GET", ACCOUNT, {}, "", None, 200),
+    ("GET", ACCOUNT, {"id": "mint"}, "consistency=causal", None, 200),
+    ("GET", ACCOUNT, {"id": "none"}, "", None, 404),
+    ("GET", ACCOUNT, {"id": "x" * 129}, "", None, 413),
+    ("POST", "/v1/transfers", {}, "", TRANSFER, 200),
+    ("POST", "/v1/transfers", {}, "", TRANSFER | {"amount": 10}, 409),
+    ("POST", "/v1/transfers", {}, "", TRANSFER | {"id": "2", "credit": "none"}, 404),
+    ("POST", "/v1/transfers", {}, "", TRANSFER | {"amount": 0}, 400),
+    ("POST", "/v1/transfers", {}, "", TRANSFER | {"id": "x" * 129}, 413),
+    ("POST", "/v1/transfers", {}, "", TRANSFER | HOLD, 200),
+    ("GET", "/v1/transfers/{id}", {"id": "1"}, "", None, 200),
+    ("GET", "/v1/transfers/{id}", {"id": "hold"}, "", None, 200),
+    ("GET", "/v1/transfers/{id}", {"id": "none"}, "", None, 404),
+    ("GET", "/v1/transfers/{id}", {"id": "x" * 129}, "", None, 413),
+    ("POST", "/v1/transfers/{id}/post", {"id": "hold"}, "", {"amount": 1}, 200),
+    ("POST", "/v1/transfers/{id}/post", {"id": "hold"}, "", None, 409),
+    ("POST", "/v1/transfers/{id}/post", {"id": "none"}, "", None, 404),
+    ("POST", "/v1/transfers/{id}/post", {"id": "hold"}, "", {"amount": 1.5}, 400),
+    ("POST", "/v1/transfers", {}, "", TRANSFER | HOLD | {"id": "other"}, 200),
+    ("POST", "/v1/transfers/{id}/void", {"id": "other"}, "", None, 200),
+    ("POST", "/v1/transfers/{id}/void", {"id": "other"}, "", None, 409),
+    ("POST", "/v1/transfers/{id}/void", {"id": "none"}, "", None, 404),
+    ("GET", "/v1/accounts/{id}/transfers", {"id": "mint"}, "limit=2", None, 200),
+    ("GET", "/v1/accounts/{id}/transfers", {"id": "none"}, "", None, 200),
+    ("GET", "/v1/accounts/{id}/transfers", {}, "limit=0", None, 400),
+    ("GET", "/v1/accounts/{id}/transfers", {"id": "x" * 129}, "", None, 413),
+    ("POST", "/v1/writes", {}, "", {"writes": [TRANSFER | {"op": "transfer", "id": "3"}]}, 200),
+    ("POST", "/v1/writes", {}, "", {"writes": [{"op": "account", "id": "w"}]}, 200),
     ("PUT", "/v1/objects/{id}", {}, "", PUT, 200),
     ("PUT", "/v1/objects/{id}", {}, "", {"type": "t"}, 400),
     ("PUT", "/v1/objects/{id}", {}, "", PUT | {"if_version": 9}, 409),

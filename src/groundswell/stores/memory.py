@@ -243,6 +243,8 @@ class MemoryStore:
             return Refused("seat-taken", "This target is held by another source.")
         lasts_s = write.expires_in_s
         expires_ms = None if lasts_s is None else self._at_ms + round(lasts_s * 1000)
+        if old and expires_ms is not None:  # an add never shortens a claim
+            expires_ms = None if old.expires_ms is None else max(old.expires_ms, expires_ms)
         if old and (old.value, old.data, old.expires_ms) == (write.value, write.data, expires_ms):
             return Changed(False)
         self._state.edges[key] = Edge(

@@ -243,6 +243,9 @@ class Plan:
             self._set(self._edges, key, EdgeRow(self._now_ms, write.value, write.data, expires_ms))
             self._count(write.kind, write.target, 1, write.value or 0)
             return CHANGED
+        # A repetition that comes late must not shorten what has been prolonged, or confirmed, since.
+        if expires_ms is not None:
+            expires_ms = None if row.expires_ms is None else max(row.expires_ms, expires_ms)
         if (row.value, row.data, row.expires_ms) == (write.value, write.data, expires_ms):
             return UNCHANGED
         self._set(self._edges, key, EdgeRow(row.created_ms, write.value, write.data, expires_ms))

@@ -533,6 +533,19 @@ class AccountSuite(Suite):
         assert codes(await commit(store, Add("seat", "1A", 2))) == ["seat-taken"]
         assert (await commit(store, Add("seat", "1A", 1))).outcomes == (NOTHING_DONE,)
 
+    async def test_a_repetition_that_comes_late_shortens_no_claim(
+        self, store: Store, clock: Clock
+    ) -> None:
+        await commit(store, Add("seat", "1A", 1, expires_in_s=5))
+        shorter = await outcome(store, Add("seat", "1A", 1, expires_in_s=2))
+        assert shorter == NOTHING_DONE
+        clock.at_ms += 4999
+        assert codes(await commit(store, Add("seat", "1A", 2))) == ["seat-taken"]
+        await commit(store, Add("seat", "1A", 1))
+        assert await outcome(store, Add("seat", "1A", 1, expires_in_s=2)) == NOTHING_DONE
+        clock.at_ms += 10_000
+        assert codes(await commit(store, Add("seat", "1A", 2))) == ["seat-taken"]
+
     async def test_an_undone_batch_leaves_an_expired_claim_let_go_of(
         self, store: Store, clock: Clock
     ) -> None:
