@@ -15,15 +15,20 @@ import pytest
 
 import groundswell
 import nodes
-from groundswell import Add, Delete, Groundswell, Level, Put, Remove, Tally
+from groundswell import Add, Delete, Groundswell, Level, Open, Put, Remove, Tally, Transfer
 from groundswell.errors import (
+    AccountNotFound,
     BadRequest,
     BadToken,
+    CeilingExceeded,
     EdgeNotFound,
+    InsufficientFunds,
     ObjectNotFound,
     ReplicaLate,
     SeatTaken,
     TooLarge,
+    TransferConflict,
+    TransferNotFound,
     UnknownKind,
     VersionConflict,
 )
@@ -344,6 +349,76 @@ async def test_status_says_where_the_node_stands(gs: Groundswell, target: int) -
     assert [replica.name for replica in status.replicas] == ["replica-a"]
     assert status.rollup >= 1
     assert {kind["name"] for kind in status.kinds} >= {"follow", "like", "view", "seat"}
+
+
+async def test_ratings_follow_every_change_of_a_value(gs: Groundswell, target: int) -> None:
+    me = gs.session()
+    empty = await me.rating("review", target)
+    assert (empty.count, empty.average) == (0, None)
+    assert empty.histogram == {1: 0, 2: 0, 3: 0, 4: 0, 5: 0}
+    for source, value in enumerate([5, 5, 4, 1]):
+        await me.add("review", target, source, value=value)
+    for level in (None, "linearizable", "causal"):
+        found = await me.rating("review", target, level=level)
+        assert (found.count, found.sum, found.average) == (4, 15, 3.75)
+        assert found.histogram == {1: 1, 2: 0, 3: 0, 4: 1, 5: 2}
+    await me.add("review", target, 3, value=2)
+    await me.remove("review", target, 0)
+    found = await me.rating("review", target)
+    assert (found.count, found.sum) == (3, 11)
+    assert found.histogram == {1: 0, 2: 1, 3: 0, 4: 1, 5: 1}
+    with pytest.raises(BadRequest, match="no value"):
+        await me.rating("like", target)
+
+
+async def test_accounts_have_the_same_verbs_everywhere(gs: Groundswell, target: int) -> None:
+    me = gs.session()
+    mint, till = f"mint-{target}", f"till-{target}"
+    assert await me.open_account(mint, floor=None)
+    assert await me.open_account(till, ceiling=10)
+    assert not await me.open_account(till, ceiling=10)
+    moved = await me.transfer(f"t-{target}", debit=mint, credit=till, amount=4)
+    assert (moved.state, moved.debit_balance, moved.credit_balance) == ("posted", -4, 4)
+    again = await me.transfer(f"t-{target}", debit=mint, credit=till, amount=4)
+    assert not again.changed
+    with pytest.raises(TransferConflict):
+        await me.transfer(f"t-{target}", debit=mint, credit=till, amount=5)
+    with pytest.raises(CeilingExceeded):
+        await me.transfer(f"u-{target}", debit=mint, credit=till, amount=7)
+    with pytest.raises(AccountNotFound):
+        await me.transfer(f"u-{target}", debit=mint, credit="nobody", amount=7)
+    held = await me.transfer(
+        f"h-{target}", debit=till, credit=mint, amount=3, pending=True, expires_in_s=60
+    )
+    assert held.state == "pending"
+    assert held.expires_ms is not None
+    with pytest.raises(InsufficientFunds):
+        await me.transfer(f"u-{target}", debit=till, credit=mint, amount=2)
+    for level in (None, "causal"):
+        found = await me.account(till, level=level)
+        assert (found.balance, found.held, found.available) == (4, 3, 1)
+    assert (await me.post(f"h-{target}", 1)).debit_balance == 3
+    with pytest.raises(TransferConflict):
+        await me.void(f"h-{target}")
+    with pytest.raises(TransferNotFound):
+        await me.post("never")
+    with pytest.raises(AccountNotFound):
+        await me.account("nobody")
+    assert (await me.find_transfer(f"h-{target}")).posted == 1
+    page = await me.transfers(till, limit=2)
+    assert {transfer.id for transfer in page.transfers} == {f"h-{target}", f"t-{target}"}
+    assert page.next is None
+    first = await me.transfers(till, limit=1)
+    rest = await me.transfers(till, limit=1, cursor=first.next)
+    assert first.transfers + rest.transfers == page.transfers
+    outcomes = await me.write(
+        [Transfer(f"v-{target}", till, mint, 1), Add("seat", f"s{target}", 1), Open(mint, None)],
+        atomic=True,
+    )
+    assert [type(outcome).__name__ for outcome in outcomes] == ["Moved", "Changed", "Opened"]
+    with pytest.raises(AccountNotFound):
+        await me.write([Add("like", target, 1), Transfer("w", "nobody", mint, 1)], atomic=True)
+    assert (await me.count("like", target, level="linearizable")).value == 0
 
 
 # --- consistency ----------------------------------------------------------------------------------

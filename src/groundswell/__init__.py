@@ -27,6 +27,7 @@ from groundswell.session import (
     EdgePage,
     Groundswell,
     Object,
+    Rating,
     Session,
     TransferPage,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "Opened",
     "Post",
     "Put",
+    "Rating",
     "Refused",
     "Remove",
     "Session",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from groundswell.errors import BadRequest, GroundswellError
-from groundswell.kinds import Kind
+from groundswell.kinds import Kind, ValueRange
 from groundswell.model import INT_MAX, PAGE_MAX, Account, Counter, Edge, Key, Movement
 from groundswell.reader import Served, Want
 from groundswell.store import Cursor, Moved, Window
@@ -18,6 +19,7 @@ from groundswell.wire import (
     HistoryQuery,
     ListQuery,
     MovementItem,
+    RatingAnswer,
     ReadInfo,
     TransferAnswer,
 )
@@ -39,6 +41,17 @@ def item(key: Key, row: Counter, served: Served[Counter], kind: Kind) -> CountIt
         pending=pending,
         sum=None if kind.value is None else sum_,
     )
+
+
+def rating_answer(
+    values: ValueRange, keys: Sequence[Key], served: Served[Counter], read: ReadInfo
+) -> RatingAnswer:
+    """What the counters of a target, and then of each value there, come to."""
+    found = [overlaid(key, row, served) for key, row in zip(keys, served.rows, strict=True)]
+    count, sum_, pending = found[0]
+    histogram = {v: row[0] for v, row in zip(values.buckets, found[1:], strict=True)}
+    average = sum_ / count if count else None
+    return RatingAnswer(count, sum_, average, histogram or None, pending, read)
 
 
 def info(want: Want, served: Served[Any]) -> ReadInfo:

@@ -20,6 +20,7 @@ from groundswell.wire import (
     MovementAnswer,
     MovementsAnswer,
     ObjectAnswer,
+    RatingAnswer,
     ReadOptions,
     StatusAnswer,
 )
@@ -55,6 +56,11 @@ class Api(Protocol):
         self, keys: Sequence[Key], options: ReadOptions, tokens: str | None = None
     ) -> Reply[CountsAnswer]:
         """Up to 1,000 counts, all at one revision; the strictest level of their kinds, if none is named."""
+
+    async def rating(
+        self, kind: str, target: Id, options: ReadOptions, tokens: str | None = None
+    ) -> Reply[RatingAnswer]:
+        """Count, sum, average and histogram of a kind with values; BadRequest for another."""
 
     async def edge(
         self,

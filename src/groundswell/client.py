@@ -122,6 +122,12 @@ class HttpApi:
             "POST", "/v1/counts", wire.CountsAnswer, tokens, query=options, body=body
         )
 
+    async def rating(  # noqa: D102
+        self, kind: str, target: Id, options: wire.ReadOptions, tokens: str | None = None
+    ) -> Reply[wire.RatingAnswer]:
+        path = _path("ratings", kind, target)
+        return await self._call("GET", path, wire.RatingAnswer, tokens, query=options)
+
     async def edge(  # noqa: D102
         self,
         kind: str,

@@ -34,6 +34,8 @@ from groundswell.model import (
 
 IdType = Literal["int", "uuid", "text"]
 
+BUCKETS_MAX: Final = 100  # values of a kind
+
 _INT_MIN: Final = -INT_MAX
 _KIND_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # surrogates are no UTF-8
@@ -43,10 +45,26 @@ _UUID: Final = re.compile(
 
 
 class ValueRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole numbers that an edge's value may be, both ends included."""
+    """The whole numbers that an edge's value may be, both ends included.
+
+    With `histogram` the edges of each value are counted too, where there are at most BUCKETS_MAX values.
+    """
 
     min: int
     max: int
+    histogram: bool = True
+
+    @property
+    def buckets(self) -> range:
+        """The values that are counted one by one."""
+        if not self.histogram or self.max - self.min >= BUCKETS_MAX:
+            return range(0)
+        return range(self.min, self.max + 1)
+
+
+def bucket(kind: str, value: int) -> str:
+    """The kind under which edges of `kind` with this value are counted; none can be declared like it."""
+    return f"{kind}={value}"
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -105,6 +123,11 @@ class Kinds:
 
     def __iter__(self) -> Iterator[Kind]:
         return iter(self._by_name.values())
+
+    def of_bucket(self, name: str) -> tuple[Kind, int] | None:
+        """The kind and the value that a `bucket` stands for, if it is one."""
+        kind, sign, value = name.partition("=")
+        return (self[kind], int(value)) if sign else None
 
     def key(self, kind: str, target: object) -> Key:
         """The checked key of a count."""

@@ -24,6 +24,7 @@ from groundswell.answers import (
     movement_item,
     overlaid,
     place,
+    rating_answer,
     window,
 )
 from groundswell.api import Reply
@@ -41,7 +42,15 @@ from groundswell.errors import (
     TransferNotFound,
 )
 from groundswell.follower import Follower, Tail
-from groundswell.kinds import Kind, Kinds, check_id, check_object_id, check_text, check_write
+from groundswell.kinds import (
+    Kind,
+    Kinds,
+    bucket,
+    check_id,
+    check_object_id,
+    check_text,
+    check_write,
+)
 from groundswell.model import ACCOUNT, INT_MAX, KEYS_MAX, WRITES_MAX, Id, Key, Write
 from groundswell.reader import PRIMARY, Reader, Want
 from groundswell.replica import Replica
@@ -60,6 +69,7 @@ from groundswell.wire import (
     MovementAnswer,
     MovementsAnswer,
     ObjectAnswer,
+    RatingAnswer,
     ReadInfo,
     ReadOptions,
     ReplicaStatus,
@@ -286,6 +296,23 @@ class Node:
             CountsAnswer(items, info(want, served)),
             self._tokens.after_read(want.level, session, served.revision),
         )
+
+    async def rating(  # noqa: D102
+        self, kind: str, target: Id, options: ReadOptions, tokens: str | None = None
+    ) -> Reply[RatingAnswer]:
+        declared = self.kinds[kind]
+        if declared.value is None:
+            raise BadRequest(f"Edges of kind {kind} carry no value.")
+        target = check_id(declared.target, target, "target")
+        want = self._want(declared.consistency, options)
+        session = self._tokens.decode(tokens)
+        keys = [
+            (kind, target),
+            *((bucket(kind, value), target) for value in declared.value.buckets),
+        ]
+        served = await self._reader.counters(keys, want, session)
+        answer = rating_answer(declared.value, keys, served, info(want, served))
+        return Reply(answer, self._tokens.after_read(want.level, session, served.revision))
 
     def _want(self, default: Level, options: ReadOptions) -> Want:
         level = options.consistency or default

@@ -55,6 +55,21 @@ class Count(msgspec.Struct, frozen=True, kw_only=True):
     age_ms: float | None  # everything acknowledged longer ago is in it; None: not known
 
 
+class Rating(msgspec.Struct, frozen=True, kw_only=True):
+    """What the values of a target's edges come to, and how it was read."""
+
+    kind: str
+    target: Id
+    count: int
+    sum: int
+    average: float | None  # None: there are none
+    histogram: dict[int, int] | None  # how many edges have each value; None: the kind counts none
+    pending: int  # how much of the count is the session's own writes that the replica had not seen
+    level: Level
+    served_by: str
+    age_ms: float | None
+
+
 class Object(msgspec.Struct, frozen=True, kw_only=True):
     """An object, and how it was read."""
 
@@ -238,6 +253,32 @@ class Session:
         options = _options(level, max_age_ms, wait_ms, fallback)
         answer = await self._call(self._api.counts(keys, options, self.token))
         return [_count(item.kind, item.target, item, answer.read) for item in answer.counts]
+
+    async def rating(
+        self,
+        kind: str,
+        target: Id,
+        *,
+        level: Level | str | None = None,
+        max_age_ms: int | None = None,
+        wait_ms: int | None = None,
+        fallback: Fallback = "primary",
+    ) -> Rating:
+        """Count, sum, average and histogram of a kind whose edges carry a value, in one state."""
+        options = _options(level, max_age_ms, wait_ms, fallback)
+        found = await self._call(self._api.rating(kind, target, options, self.token))
+        return Rating(
+            kind=kind,
+            target=target,
+            count=found.count,
+            sum=found.sum,
+            average=found.average,
+            histogram=found.histogram,
+            pending=found.pending,
+            level=found.read.consistency,
+            served_by=found.read.served_by,
+            age_ms=found.read.age_ms,
+        )
 
     async def edge(
         self, kind: str, target: Id, source: Id, *, level: Level | str | None = None

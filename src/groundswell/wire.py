@@ -70,6 +70,17 @@ class CountsAnswer(msgspec.Struct, frozen=True):
     read: ReadInfo
 
 
+class RatingAnswer(msgspec.Struct, frozen=True):
+    """The values of a target's edges, in one state."""
+
+    count: int
+    sum: int
+    average: float | None  # null: there are none
+    histogram: dict[int, int] | None  # how many edges have each value; null: the kind counts none
+    pending: int  # how much of the count is the session's own writes that the replica had not seen
+    read: ReadInfo
+
+
 class EdgeAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One edge."""
 

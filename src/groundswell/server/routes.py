@@ -178,6 +178,13 @@ async def post_counts(node: Node, request: Request) -> Response:
     return _reply(await node.counts(body.keys, options, request.tokens))
 
 
+async def get_rating(node: Node, request: Request) -> Response:
+    kind, target = request.params
+    options = request.query(wire.ReadOptions, _DEFAULT)
+    id_ = parse_id(node.kinds[kind].target, target, "target")
+    return _reply(await node.rating(kind, id_, options, request.tokens))
+
+
 async def get_edge(node: Node, request: Request) -> Response:
     kind, target, source = request.params
     declared = node.kinds[kind]
@@ -266,6 +273,11 @@ ENDPOINTS: Final = (
         method="POST", path="/v1/counts", handler=post_counts, scope=Scope.READ,
         summary="Read up to 1,000 counts, all at one revision", query=wire.ReadOptions,
         body=wire.KeysRequest, answer=wire.CountsAnswer, errors=_READ,
+    ),
+    Endpoint(
+        method="GET", path="/v1/ratings/{kind}/{target}", handler=get_rating, scope=Scope.READ,
+        summary="Read count, sum, average and histogram of the values", query=wire.ReadOptions,
+        answer=wire.RatingAnswer, errors=_READ,
     ),
     Endpoint(
         method="PUT", path="/v1/edges/{kind}/{target}/{source}", handler=put_edge,

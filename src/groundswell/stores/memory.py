@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from groundswell.errors import StoreUnavailable
-from groundswell.kinds import Kinds
+from groundswell.kinds import Kinds, bucket
 from groundswell.model import (
     ACCOUNT,
     Account,
@@ -140,8 +140,9 @@ class MemoryStore:
             for _, effects, _ in results:
                 for effect in effects.values():
                     _add_up(events, effect)
-            for (kind, target), edge in self._state.freed.items():
-                _add_up(events, Effect(kind, target, -1, -(edge.value or 0)))
+            for edge in self._state.freed.values():
+                for effect in self._effects(edge, -1):
+                    _add_up(events, effect)
             documents = {
                 id_: document
                 for id_, document in self._state.documents.items()
@@ -216,7 +217,7 @@ class MemoryStore:
                 edge = self._state.edges.pop((kind, target, source), None)
                 if edge is None:
                     return Changed(False)
-                return self._changed(Effect(kind, target, -1, -(edge.value or 0)))
+                return self._changed(*self._effects(edge, -1))
             case Tally(kind, target, by, id_):
                 if id_ is not None and (kind, target, id_) in self._state.tallies:
                     return Changed(False)
@@ -258,13 +259,22 @@ class MemoryStore:
         )
         freed = None if old else self._state.freed.pop(key[:2], None)
         if freed is not None:  # one claim for another
-            self._changed(Effect(write.kind, write.target, -1, -(freed.value or 0)))
-        moved = (write.value or 0) - (old.value or 0 if old else 0)
-        return self._changed(Effect(write.kind, write.target, 0 if old else 1, moved))
+            self._changed(*self._effects(freed, -1))
+        self._changed(*(self._effects(old, -1) if old else ()))
+        return self._changed(*self._effects(self._state.edges[key], 1))
 
-    def _changed(self, effect: Effect) -> Outcome:
+    def _effects(self, edge: Edge, by: int) -> list[Effect]:
+        """What an edge that comes (1) or goes (-1) does to counts."""
+        found = [Effect(edge.kind, edge.target, by, by * (edge.value or 0))]
+        declared = self._kinds[edge.kind].value
+        if declared and edge.value is not None and edge.value in declared.buckets:
+            found.append(Effect(bucket(edge.kind, edge.value), edge.target, by))
+        return found
+
+    def _changed(self, *effects: Effect) -> Outcome:
         self._state.changed = True
-        _add_up(self._state.effects, effect)
+        for effect in effects:
+            _add_up(self._state.effects, effect)
         return Changed(True)
 
     def _object(self, write: Put | Delete, xid: int) -> Outcome:
@@ -443,7 +453,11 @@ class MemoryStore:
 
     async def recount(self, kind: str, target: Id) -> Counter:  # noqa: D102
         self._check_open()
-        edges = [e for e in self._state.edges.values() if (e.kind, e.target) == (kind, target)]
+        rated = self._kinds.of_bucket(kind)
+        name = rated[0].name if rated else kind
+        edges = [e for e in self._state.edges.values() if (e.kind, e.target) == (name, target)]
+        if rated:
+            return Counter(sum(1 for edge in edges if edge.value == rated[1]))
         tallied = self._state.tallied.get((kind, target), 0)
         return Counter(len(edges) + tallied, sum(edge.value or 0 for edge in edges))
 

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from groundswell.kinds import Kinds
+from groundswell.kinds import Kinds, bucket
 from groundswell.model import (
     Account,
     Add,
@@ -142,20 +142,24 @@ class Plan:
         self._changed = False  # whether the batch in hand changed anything
         self.events: dict[Key, tuple[int, int]] = {}
         self._ledger = Ledger(accounts, movements, expired, now_ms=now_ms, put=self._set)
-        self._freed: dict[Any, Any] = {}  # values of the claims that have expired, by target
+        self._freed: dict[Any, Any] = {}  # the claims that have expired, by target
         for (kind, target, source), row in edges.items():
             if row.expires_ms is not None and row.expires_ms <= now_ms:
                 self._edges[kind, target, source] = self._seats[kind, target] = None
-                self._freed[kind, target] = row.value or 0
+                self._freed[kind, target] = row
         #: Whether something has to be written whatever becomes of the batches.
         self.let_go = bool(self._freed) or bool(self._ledger.movements_to_store())
 
     def apply(self, batches: Sequence[Batch]) -> list[Planned]:
         """Decide the batches in order."""
         planned = [self._batch(batch) for batch in batches]
-        for key, value in self._freed.items():
-            if value is not None:
-                self._queue(key, -1, -value)
+        self._counts = {}
+        for (kind, target), row in self._freed.items():
+            if row is not None:
+                self._count(kind, target, -1, -(row.value or 0))
+                self._rate(kind, target, row.value, None)
+        for key, (count, sum_) in self._counts.items():
+            self._queue(key, count, sum_)
         return planned
 
     def _batch(self, batch: Batch) -> Planned:
@@ -225,6 +229,15 @@ class Plan:
         total[0] += count
         total[1] += sum_
 
+    def _rate(self, kind: str, target: Id, before: int | None, after: int | None) -> None:
+        """Move one edge from the count of one value to that of another."""
+        declared = self._kinds[kind].value
+        if declared is None:
+            return
+        for value, by in ((before, -1), (after, 1)):
+            if value is not None and value in declared.buckets:
+                self._count(bucket(kind, value), target, by, 0)
+
     def _add(self, write: Add) -> Outcome:
         key = (write.kind, write.target, write.source)
         row = self._edges.get(key)
@@ -239,9 +252,11 @@ class Plan:
                 freed = self._freed.get(seat)
                 if freed is not None:  # one claim for another: for this session the count stays
                     self._set(self._freed, seat, None)
-                    self._count(write.kind, write.target, -1, -freed)
+                    self._count(write.kind, write.target, -1, -(freed.value or 0))
+                    self._rate(write.kind, write.target, freed.value, None)
             self._set(self._edges, key, EdgeRow(self._now_ms, write.value, write.data, expires_ms))
             self._count(write.kind, write.target, 1, write.value or 0)
+            self._rate(write.kind, write.target, None, write.value)
             return CHANGED
         # A repetition that comes late must not shorten what has been prolonged, or confirmed, since.
         if expires_ms is not None:
@@ -250,6 +265,7 @@ class Plan:
             return UNCHANGED
         self._set(self._edges, key, EdgeRow(row.created_ms, write.value, write.data, expires_ms))
         self._count(write.kind, write.target, 0, (write.value or 0) - (row.value or 0))
+        self._rate(write.kind, write.target, row.value, write.value)
         return CHANGED
 
     def _remove(self, write: Remove) -> Outcome:
@@ -261,6 +277,7 @@ class Plan:
         if self._kinds[write.kind].exclusive:
             self._set(self._seats, (write.kind, write.target), None)
         self._count(write.kind, write.target, -1, -(row.value or 0))
+        self._rate(write.kind, write.target, row.value, None)
         return CHANGED
 
     def _tally(self, write: Tally) -> Outcome:

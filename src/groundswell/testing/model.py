@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
-from groundswell.kinds import Kinds
+from groundswell.kinds import Kinds, bucket
 from groundswell.model import (
     ACCOUNT,
     Account,
@@ -51,6 +51,7 @@ TARGETS: Final[dict[str, list[Id]]] = {
     "like": [1, 2],
     "follow": [1, -3],
     "review": [1, 2],
+    "rating": [1, 2],
     "tag": ["1", "é"],
     "seat": ["1", "b"],
     "view": [1, 2],
@@ -60,11 +61,15 @@ SOURCES: Final[dict[str, list[Id]]] = {
     "like": [1, 2, 3, 4],
     "follow": [1, 2, 3, 4],
     "review": [1, 2, 3],
+    "rating": [1, 2, 3],
     "tag": ["1", "2", "é", "😀"],
     "seat": [1, 2, 3],
 }
 LISTS: Final = [(kind, False) for kind in SOURCES] + [("follow", True), ("tag", True)]
-KEYS: Final[list[Key]] = [(kind, target) for kind, ids in TARGETS.items() for target in ids]
+_RATED: Final = {bucket("rating", value): TARGETS["rating"] for value in (1, 2, 3)}
+KEYS: Final[list[Key]] = [
+    (kind, target) for kind, ids in (TARGETS | _RATED).items() for target in ids
+]
 OBJECTS: Final = ["x", "y"]
 ACCOUNTS: Final = ["a", "b", "mint"]
 TRANSFERS: Final = ["t", "u", "v", "w"]
@@ -94,6 +99,7 @@ def _writes(draw: st.DrawFn) -> Write:
     if op == "remove":
         return Remove(kind, target, source)
     value = draw(st.integers(-2, 3)) if kind == "review" else None
+    value = draw(st.integers(1, 3)) if kind == "rating" else value
     data_ = draw(st.sampled_from([None, None, None, json(n=1), json(n=2)]))
     lasts_s = draw(st.sampled_from([None, 0.002, 0.005])) if kind == "seat" else None
     return Add(kind, target, source, value, data_, lasts_s)

@@ -340,3 +340,13 @@ async def recount(connection: Connection, kind: Kind, target: Id) -> Counter:
         bound = [kind.name, str(target)] * 2
     count, sum_ = await fetch_one(connection, sql, bound)
     return Counter(count, sum_)
+
+
+async def recount_value(connection: Connection, kind: Kind, target: Id, value: int) -> Counter:
+    """The truth behind the counter of one value."""
+    sql = (
+        f"SELECT count(*) FROM groundswell.edge_{kind.name} "
+        f"WHERE target = %s::{SQL_TYPE[kind.target]} AND value = %s"
+    )
+    [count] = await fetch_one(connection, sql, [target, value])
+    return Counter(count)

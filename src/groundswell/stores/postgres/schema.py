@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from groundswell.errors import StoreUnusable
-from groundswell.kinds import Kind, Kinds
+from groundswell.kinds import Kind, Kinds, bucket
 from groundswell.stores.postgres.errors import translated
 from groundswell.stores.postgres.queues import Queue
 from groundswell.stores.postgres.server import Connection, Server
@@ -206,9 +206,17 @@ async def _declare(connection: Connection, kinds: Kinds) -> None:
             "INSERT INTO groundswell.kind VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
             (kind.name, kind.source, kind.target, kind.unique, kind.exclusive),
         )
+        await connection.cursor().executemany(  # what the rollup has to know of their targets
+            "INSERT INTO groundswell.kind VALUES (%s, %s, %s, false, false) ON CONFLICT DO NOTHING",
+            [(name, kind.source, kind.target) for name in _buckets(kind)],
+        )
         if kind.unique:
             for statement in _edge_table(kind):
                 await connection.execute(statement.encode())
+
+
+def _buckets(kind: Kind) -> list[str]:
+    return [bucket(kind.name, value) for value in kind.value.buckets] if kind.value else []
 
 
 def _edge_table(kind: Kind) -> Iterable[str]:
@@ -282,10 +290,11 @@ async def check(connection: Connection, kinds: Kinds) -> tuple[str, Queue]:
         await _refuse_stranded(connection)
         await _refuse_contradictions(connection, kinds)
         stored = await _known(connection)
-        missing = [kind.name for kind in kinds if kind.name not in stored]
+        names = [name for kind in kinds for name in (kind.name, *_buckets(kind))]
+        missing = [name for name in names if name not in stored]
         if missing:
             raise StoreUnusable(
-                f"The store has no tables yet for {', '.join(missing)}; nothing was changed. Run "
+                f"The store does not know {', '.join(missing)} yet; nothing was changed. Run "
                 "`groundswell migrate` first."
             )
         cursor = await connection.execute(

@@ -252,6 +252,9 @@ class PostgresStore:
         return found
 
     async def recount(self, kind: str, target: Id) -> Counter:  # noqa: D102
+        rated = self._kinds.of_bucket(kind)
+        if rated is not None:
+            return await self._read(read.recount_value, rated[0], target, rated[1])
         return await self._read(read.recount, self._kinds[kind], target)
 
     # --- PgQ's maintenance ----------------------------------------------------------------------

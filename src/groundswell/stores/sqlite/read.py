@@ -227,3 +227,9 @@ def recount(connection: sqlite3.Connection, kind: str, target: Id, *, unique: bo
         bound = (kind, target, kind, target)
     count, sum_ = connection.execute(sql, bound).fetchone()
     return Counter(count, sum_)
+
+
+def recount_value(connection: sqlite3.Connection, kind: str, target: Id, value: int) -> Counter:
+    """The truth behind the counter of one value."""
+    sql = f"SELECT count(*) FROM edge_{kind} WHERE target = ? AND value = ?"
+    return Counter(connection.execute(sql, (target, value)).fetchone()[0])

@@ -190,4 +190,7 @@ class SqliteStore:
         return found
 
     async def recount(self, kind: str, target: Id) -> Counter:  # noqa: D102
+        rated = self._kinds.of_bucket(kind)
+        if rated is not None:
+            return await self._read(read.recount_value, rated[0].name, target, rated[1])
         return await self._read(read.recount, kind, target, unique=self._kinds[kind].unique)
