@@ -110,8 +110,8 @@ async def spike(url: str) -> run.Outcome:
 
 def check(outcome: run.Outcome, three: list[nodes.Node]) -> None:
     """Nothing is shown that a level forbids, and all that may be; every node answers at every level."""
-    broken = {name for name, kept in run.verdicts(outcome.result).items() if not kept}
-    assert SHARE in run.verdicts(outcome.result)
+    broken = {name for name, kept in run.verdicts(outcome).items() if not kept}
+    assert SHARE in run.verdicts(outcome)
     assert not broken - {SHARE}, outcome.result
     reads = [served(node) for node in three]
     for level in Level:

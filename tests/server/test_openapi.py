@@ -208,7 +208,7 @@ CALLS: list[tuple[str, str, dict[str, str], str, Any, int]] = [
     ("PUT", ACCOUNT, {}, "", {"floor": 5, "ceiling": 4}, 400),
     ("PUT", ACCOUNT, {"id": "x" * 129}, "", None, 413),
     ("GET", ACCOUNT, {}, "", None, 200),
-    ("GET", ACCOUNT, {"id": "mint"}, "consistency=causal", None, 200),
+    ("GET", ACCOUNT, {"id": "mint"}, "consistency=linearizable", None, 200),
     ("GET", ACCOUNT, {"id": "none"}, "", None, 404),
     ("GET", ACCOUNT, {"id": "x" * 129}, "", None, 413),
     ("POST", "/v1/transfers", {}, "", TRANSFER, 200),

@@ -114,7 +114,7 @@ async def _demo(
         with _progress("spike", total) as advance:
             outcome = await run.demonstrate(url, plan, advance)
         await asyncio.to_thread(report.write, report_file, outcome)
-        held = run.verdicts(outcome.result)
+        held = run.verdicts(outcome)
         if json:
             sys.stdout.write(msgspec.json.encode(outcome.result).decode() + "\n")
         else:
@@ -144,7 +144,7 @@ def _show(outcome: run.Outcome) -> None:
         title_justify="left",
         title_style="",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=(0, 0),
         pad_edge=False,
     )
     table.add_column("level", no_wrap=True)

@@ -10,11 +10,12 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from groundswell.demo.buyers import Buyer, Shop
 from groundswell.demo.truth import Truth
 from groundswell.demo.writers import PARCEL, object_id
-from groundswell.errors import ObjectNotFound
+from groundswell.errors import NotFound, ObjectNotFound
 from groundswell.model import Level
-from groundswell.session import Count, Groundswell, Object
+from groundswell.session import AccountState, Count, Groundswell, Object
 
 SESSIONS: Final = 3  # per level
 THINK_S: Final = 0.004  # between two steps of a session
@@ -55,6 +56,7 @@ class Reader:
         number: int,
         truth: Truth,
         tally: Tally,
+        shop: Shop,
         *,
         seed: int,
         seen: Seen,
@@ -63,6 +65,7 @@ class Reader:
         self._level = level
         self._truth = truth
         self._tally = tally
+        self._buyer = Buyer(self._session, level, shop, self._timed)
         self._rng = random.Random(f"{seed} {level} {number}")
         self._seen = seen
         #: Something that only this session writes to.
@@ -74,7 +77,15 @@ class Reader:
     async def run(self) -> None:
         """Read until cancelled."""
         while True:
-            for story in (self._refresh, self._track, self._review, self._note, self._follow):
+            for story in (
+                self._refresh,
+                self._track,
+                self._review,
+                self._note,
+                self._follow,
+                self._buyer.spend,
+                self._buyer.book,
+            ):
                 await story()
                 await asyncio.sleep(THINK_S)
 
@@ -139,11 +150,11 @@ class Reader:
         began_s = time.perf_counter()
         try:
             answer = await read
-        except ObjectNotFound as error:
+        except NotFound as error:
             found = error.read or {}
             self._note_read(began_s, found.get("served_by"), found.get("age_ms"))
             raise
-        if isinstance(answer, Count | Object):
+        if isinstance(answer, Count | Object | AccountState):
             self._note_read(began_s, answer.served_by, answer.age_ms)
         return answer
 

@@ -18,9 +18,11 @@ COLUMNS: Final = (
     ("missed_own_write", "missed own write", "missed\nown"),
     ("reply_before_question", "reply before question", "reply\nfirst"),
     ("stale_reads", "stale", "stale"),
+    ("double_spent", "double spent", "2x\nspent"),
+    ("oversold", "oversold", "over\nsold"),
     ("p50_ms", "p50 ms", "p50\nms"),
     ("p99_ms", "p99 ms", "p99\nms"),
-    ("replica_share", "from replicas", "from\nreplica"),
+    ("replica_share", "from replicas", "from\nrepl."),
     ("age_ms_max", "highest age ms", "age\nms"),
 )
 
@@ -35,6 +37,8 @@ FORBIDDEN: Final = {
         "missed_own_write",
         "reply_before_question",
         "stale_reads",
+        "double_spent",
+        "oversold",
     ),
 }
 
@@ -63,7 +67,7 @@ def text_of(row: Row, column: str) -> str:
     """A cell of the table, for the terminal and for the report."""
     value = getattr(row, column)
     if column == "replica_share":
-        return f"{value:.1%}"
+        return f"{value:.0%}" if value > 0.999 else f"{value:.1%}"
     if column in ("p50_ms", "p99_ms"):
         return f"{value:.1f}"
     return f"{value:,.0f}"
@@ -99,7 +103,7 @@ def _page(outcome: Outcome) -> str:
     checks = "".join(
         f'<li class="{"kept" if held else "broken"}">'
         f"{html.escape(name)}: {'yes' if held else 'NO'}</li>"
-        for name, held in verdicts(outcome.result).items()
+        for name, held in verdicts(outcome).items()
     )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -115,7 +119,9 @@ as each replica showed it to eventual reads. Whoever is served by another replic
 between these lines.</figcaption></figure>
 <h2>What each level saw</h2><div class="table">{_table(outcome)}</div>
 <p>Green zeros are promises of that level; other figures are what it allows. A read is stale if it began
-after a write had been acknowledged and did not show it.</p>
+after a write had been acknowledged and did not show it. Double spent and oversold: decided on a read at
+that level, then written unconditionally, in turns. Where others act between the look and the act no level
+of a read is enough; a transfer with a floor, and an exclusive claim, let nothing through at any level.</p>
 <h2>Checks</h2><ul>{checks}</ul></body></html>
 """
 

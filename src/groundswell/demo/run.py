@@ -14,6 +14,7 @@ import msgspec
 
 from groundswell.config import load_only
 from groundswell.demo import child, writers
+from groundswell.demo.buyers import Shop
 from groundswell.demo.readers import SESSIONS, Reader, Tally
 from groundswell.demo.trace import Action, Message
 from groundswell.demo.truth import Truth
@@ -36,6 +37,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     missed_own_write: int
     reply_before_question: int
     stale_reads: int
+    double_spent: int
+    oversold: int
     p50_ms: float
     p99_ms: float
     replica_share: float  # of the reads: answered by a replica, not by the primary
@@ -75,6 +78,7 @@ class Outcome(msgspec.Struct, frozen=True):
     seconds: float  # that the spike took
     replies: int
     repeated: int  # writes that were sent twice
+    guarded: int  # times that a transfer overdrew, or a claim was given twice
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,12 +106,15 @@ async def demonstrate(url: str, plan: Plan, advance: Advance) -> Outcome:
     """Drive the spike into the node at `url` while sessions at every level read; then check it."""
     truth = Truth(plan.actions)
     tallies = {level: Tally() for level in Level}
+    shops = {level: Shop(level) for level in Level}
     samples: list[Sample] = []
     acknowledged: list[Sample] = []
     async with contextlib.AsyncExitStack() as stack:
         # The readers have connections of their own: they must not queue behind the writes.
         gs = await stack.enter_async_context(connect(url))
         reading = await stack.enter_async_context(connect(url))
+        for shop in shops.values():
+            await shop.open(gs)
         began_s = time.monotonic()
 
         def seen(count: Count) -> None:
@@ -115,7 +122,9 @@ async def demonstrate(url: str, plan: Plan, advance: Advance) -> Outcome:
                 samples.append(Sample(time.monotonic() - began_s, count.served_by, count.value))
 
         watchers = [
-            Reader(reading, level, n, truth, tallies[level], seed=plan.seed, seen=seen).run()
+            Reader(
+                reading, level, n, truth, tallies[level], shops[level], seed=plan.seed, seen=seen
+            ).run()
             for level in Level
             for n in range(SESSIONS)
         ]
@@ -130,13 +139,14 @@ async def demonstrate(url: str, plan: Plan, advance: Advance) -> Outcome:
         check = await _check(gs, truth, len(plan.actions))
         await _sample_settled(gs, truth, began_s, seen)
     return Outcome(
-        Result({str(level): _row(tallies[level]) for level in Level}, check),
+        Result({str(level): _row(tallies[level], shops[level]) for level in Level}, check),
         samples,
         acknowledged,
         truth.hottest,
         seconds,
         len(truth.replies),
         writers.repeats(plan.actions, plan.seed),
+        sum(shop.guarded for shop in shops.values()),
     )
 
 
@@ -202,13 +212,15 @@ async def _check(gs: Groundswell, truth: Truth, actions: int) -> TraceCheck:
     )
 
 
-def _row(tally: Tally) -> Row:
+def _row(tally: Tally, shop: Shop) -> Row:
     return Row(
         reads=tally.reads,
         went_backwards=tally.went_backwards,
         missed_own_write=tally.missed_own_write,
         reply_before_question=tally.reply_before_question,
         stale_reads=tally.stale_reads,
+        double_spent=shop.double_spent,
+        oversold=shop.oversold,
         p50_ms=round(tally.percentile_ms(0.5), 2),
         p99_ms=round(tally.percentile_ms(0.99), 2),
         replica_share=round(tally.replica_reads / max(tally.reads, 1), 4),
@@ -216,8 +228,9 @@ def _row(tally: Tally) -> Row:
     )
 
 
-def verdicts(result: Result) -> Mapping[str, bool]:
+def verdicts(outcome: Outcome) -> Mapping[str, bool]:
     """What the demonstration has to show, and whether it did."""
+    result = outcome.result
     rows = result.levels
     eventual = rows[Level.EVENTUAL]
     causal = rows[Level.CAUSAL]
@@ -228,6 +241,8 @@ def verdicts(result: Result) -> Mapping[str, bool]:
             eventual.missed_own_write,
             eventual.reply_before_question,
             eventual.stale_reads,
+            eventual.double_spent,
+            eventual.oversold,
         )
         > 0,
         "read_your_writes: no own write was missed": (
@@ -242,8 +257,11 @@ def verdicts(result: Result) -> Mapping[str, bool]:
             + strict.missed_own_write
             + strict.reply_before_question
             + strict.stale_reads
+            + strict.double_spent
+            + strict.oversold
             == 0
         ),
         "causal: at least 90 % served by replicas": causal.replica_share >= 0.9,
+        "transfers and claims: nothing was spent or sold twice, at any level": not outcome.guarded,
         "every count of the trace is exact": result.trace.counts_exact,
     }

@@ -1,0 +1,137 @@
+"""Sessions that decide by what they read, and then act on it: a dollar spent twice, a seat sold twice.
+
+Each does so in two ways. It reads, decides, and writes whatever the write finds. Sessions take turns at
+that, so that nothing happens between the look and the act, and only what the read did not show is to
+blame; in real life others act in between, and no level of a read makes this safe. The other way is a write
+that decides by itself, a transfer with a floor or an exclusive claim: nothing gets through, turns or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import uuid
+from collections.abc import Awaitable
+from typing import Final, Protocol, TypeVar
+
+from groundswell.errors import AccountNotFound, InsufficientFunds, SeatTaken
+from groundswell.model import Level
+from groundswell.session import AccountState, Count, Groundswell, Session
+from groundswell.store import Moved
+
+PRICE: Final = 5
+SEATS: Final = 4  # of one screening
+LATE: Final = 3  # buyers who find a screening full before the next one is opened
+
+_screenings = itertools.count(2_000_000)
+
+T = TypeVar("T")
+
+
+class Shop:
+    """What the sessions of one level spend from and buy, all at once."""
+
+    def __init__(self, level: Level) -> None:
+        self._id = f"{level}-{uuid.uuid4().hex[:8]}"  # a store may have seen demonstrations before
+        self._numbers = itertools.count()
+        self.turn = asyncio.Lock()
+        self.wallet = f"wallet-{self._id}"  # may be overdrawn
+        self.purse = f"purse-{self._id}"  # may not
+        self.bank = f"bank-{self._id}"
+        self.double_spent = 0
+        self.oversold = 0
+        self.guarded = 0  # times that a transfer or a claim let through what it must not
+        self.next_screening()
+
+    def next_screening(self) -> None:
+        """Open one with all its seats free."""
+        self.screening = next(_screenings)
+        self.sold = self.late = 0
+        self.holders: dict[str, int] = {}
+
+    def number(self) -> int:
+        """One that has not been given out."""
+        return next(self._numbers)
+
+    def name(self) -> str:
+        """The id of a new transfer."""
+        return f"{self._id}-{self.number()}"
+
+    async def open(self, gs: Groundswell) -> None:
+        """Make the accounts."""
+        session = gs.session()
+        await session.open_account(self.bank, floor=None)
+        await session.open_account(self.wallet, floor=None)
+        await session.open_account(self.purse)
+
+
+class Timed(Protocol):
+    """Awaits a read, and notes how long it took and who served it."""
+
+    async def __call__(self, read: Awaitable[T]) -> T:
+        """What the read answers."""
+
+
+class Buyer:
+    """One session at one level."""
+
+    def __init__(self, session: Session, level: Level, shop: Shop, timed: Timed) -> None:
+        self._session = session
+        self._level = level
+        self._shop = shop
+        self._timed = timed
+
+    async def spend(self) -> None:
+        """Look at the balance; if there is enough, spend it."""
+        shop = self._shop
+        async with shop.turn:
+            shop.double_spent += await self._spend_from(shop.wallet)
+        shop.guarded += await self._spend_from(shop.purse)
+
+    async def _spend_from(self, account: str) -> bool:
+        """Whether that has overdrawn it."""
+        shop = self._shop
+        try:
+            state: AccountState = await self._timed(
+                self._session.account(account, level=self._level)
+            )
+        except AccountNotFound:
+            return False  # the replica has not come so far
+        if state.balance < PRICE:
+            await self._move(debit=shop.bank, credit=account)
+            return False
+        try:
+            moved = await self._move(debit=account, credit=shop.bank)
+        except InsufficientFunds:
+            return False  # the transfer knew better than the read
+        return moved.debit_balance < 0
+
+    async def _move(self, *, debit: str, credit: str) -> Moved:
+        id_ = self._shop.name()
+        return await self._session.transfer(id_, debit=debit, credit=credit, amount=PRICE)
+
+    async def book(self) -> None:
+        """Look at how many seats are sold; if one is left, sell it."""
+        shop = self._shop
+        async with shop.turn:
+            count: Count = await self._timed(
+                self._session.count("like", shop.screening, level=self._level)
+            )
+            if count.value < SEATS:
+                await self._session.add("like", shop.screening, shop.number())
+                shop.sold += 1
+                shop.oversold += shop.sold > SEATS
+            else:
+                shop.late += 1
+            if shop.late >= LATE:
+                shop.next_screening()
+        await self._claim()
+
+    async def _claim(self) -> None:
+        shop = self._shop
+        me = shop.number()
+        seat = f"{shop.screening}-{me % SEATS}"
+        with contextlib.suppress(SeatTaken):
+            await self._session.add("seat", seat, me)
+            shop.guarded += shop.holders.setdefault(seat, me) != me
