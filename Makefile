@@ -25,7 +25,7 @@ layers: $(VENV)/dev
 	$(BIN)/lint-imports
 
 # The pure layers have to be covered whole, by their own tests.
-PURE = errors model kinds revision consistency
+PURE = errors model accounts kinds revision consistency
 pure: $(VENV)/dev
 	$(BIN)/coverage run -m pytest -q $(PURE:%=tests/test_%.py)
 	$(BIN)/coverage report

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from groundswell.errors import BadRequest, BadSettings, TooLarge, UnknownKind
 from groundswell.kinds import (
+    BUCKETS_MAX,
     IdType,
     Kind,
     Kinds,
     ValueRange,
+    bucket,
     canonical,
     check_id,
     check_text,
@@ -22,6 +24,7 @@ from groundswell.kinds import (
 )
 from groundswell.model import (
     EDGE_DATA_BYTES_MAX,
+    EXPIRES_S_MAX,
     ID_CHARS_MAX,
     INT_MAX,
     OBJECT_BYTES_MAX,
@@ -29,9 +32,13 @@ from groundswell.model import (
     Add,
     Delete,
     Level,
+    Open,
+    Post,
     Put,
     Remove,
     Tally,
+    Transfer,
+    Void,
     Write,
 )
 
@@ -43,6 +50,7 @@ KINDS = Kinds(
         Kind(name="note", source="text", target="uuid"),
         Kind(name="review", value=ValueRange(-1, 5)),
         Kind(name="view", unique=False, target="text"),
+        Kind(name="chair", target="text", exclusive=True),
     ]
 )
 
@@ -101,6 +109,22 @@ def test_the_key_of_a_count_is_checked() -> None:
     assert KINDS.key("note", UUID.upper()) == ("note", UUID)
     with pytest.raises(BadRequest, match="target must be a 64-bit integer"):
         KINDS.key("like", "42")
+
+
+def test_each_value_of_a_small_range_is_counted_by_itself() -> None:
+    assert list(ValueRange(-1, 2).buckets) == [-1, 0, 1, 2]
+    assert len(ValueRange(1, BUCKETS_MAX).buckets) == BUCKETS_MAX
+    assert not ValueRange(0, BUCKETS_MAX).buckets
+    assert not ValueRange(1, 5, histogram=False).buckets
+
+
+def test_a_bucket_says_what_it_counts() -> None:
+    assert KINDS.of_bucket(bucket("review", -1)) == (KINDS["review"], -1)
+    assert KINDS.of_bucket("review") is None
+    with pytest.raises(BadSettings):
+        Kind(name=bucket("review", 5)).check()
+    with pytest.raises(UnknownKind):
+        KINDS.key(bucket("review", 5), 1)
 
 
 # --- ids
@@ -204,6 +228,17 @@ def test_other_ids_are_spelled_as_they_are() -> None:
         Remove("like", 1, 2),
         Tally("view", "a", 3, "once"),
         Delete("a", 3),
+        Add("chair", "1A", 2, expires_in_s=0.001),
+        Add("chair", "1A", 2, expires_in_s=EXPIRES_S_MAX),
+        Open("a"),
+        Open("a", None, -5),
+        Open("a", -INT_MAX, INT_MAX),
+        Transfer("t", "a", "b", 1),
+        Transfer("t", "a", "b", INT_MAX, True, 1.5),
+        Transfer("t", "a", "b", 5, True),
+        Post("t"),
+        Post("t", 1),
+        Void("t"),
     ],
 )
 def test_a_good_write_passes_as_it_is(write: Write) -> None:
@@ -222,6 +257,8 @@ def test_data_that_is_null_is_no_data() -> None:
     assert check_write(KINDS, Add("like", 1, 2, data=raw("null"))) == Add("like", 1, 2)
 
 
+BAD_EXPIRIES: list[Any] = [0, -1, 0.0001, EXPIRES_S_MAX + 1, float("inf"), float("nan"), True, "5"]
+BAD_AMOUNTS = [0, -1, INT_MAX + 1, True, 1.0, "1"]
 BAD_WRITES: list[tuple[Write, str]] = [
     (Add("nope", 1, 2), "no kind 'nope'"),
     (Add("like", "1", 2), "target must be a 64-bit"),
@@ -256,6 +293,25 @@ BAD_WRITES: list[tuple[Write, str]] = [
     (cast(Write, {"op": "delete", "id": "a"}), "not a write"),
     (Delete("a", cast(int, "1")), "if_version"),
     (Delete("x" * 129), "object id has 129 characters"),
+    (Put("account:a", "t", EMPTY), "kept for accounts"),
+    (Delete("account:a"), "kept for accounts"),
+    (Add("like", 1, 2, expires_in_s=5), "not exclusive"),
+    *((Add("chair", "1A", 2, expires_in_s=s), "from 0.001 to") for s in BAD_EXPIRIES),
+    *((Transfer("t", "a", "b", 1, True, s), "from 0.001 to") for s in BAD_EXPIRIES),
+    (Open(""), "account id is empty"),
+    (Open("a", INT_MAX + 1), "floor must be a 64-bit"),
+    (Open("a", cast(int, 1.0)), "floor must be a 64-bit"),
+    (Open("a", 0, True), "ceiling must be a 64-bit"),
+    (Open("a", 2, 1), "floor 2 is above the ceiling 1"),
+    (Transfer("", "a", "b", 1), "transfer id is empty"),
+    (Transfer("t", "", "b", 1), "debit account's id is empty"),
+    (Transfer("t", "a", cast(str, 4), 1), "credit account's id must be a string"),
+    (Transfer("t", "a", "a", 1), "both debit and credit"),
+    (Transfer("t", "a", "b", 1, expires_in_s=5), "Only a pending transfer"),
+    *((Transfer("t", "a", "b", cast(int, n)), "whole number from 1") for n in BAD_AMOUNTS),
+    *((Post("t", cast(int, n)), "whole number from 1") for n in BAD_AMOUNTS),
+    (Post(""), "transfer id is empty"),
+    (Void("x" * 129), "transfer id has 129 characters"),
 ]
 
 
