@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: run test check lint types layers pure bench bench-postgres clean
+.PHONY: run test check lint types layers pure bench bench-postgres bench-transfers clean
 
 run: $(VENV)/run
 	$(BIN)/groundswell demo $(DEMO)
@@ -32,6 +32,9 @@ pure: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/speed.py
+
+bench-transfers: $(VENV)/dev
+	$(BIN)/python benchmarks/transfers.py $(BENCH)
 
 bench-postgres: $(VENV)/dev
 	$(BIN)/python benchmarks/postgres.py $(BENCH)

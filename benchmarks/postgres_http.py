@@ -91,7 +91,8 @@ class Bench:
         with self.server.empty() as url:
             with self.server.connect(url) as connection:
                 connection.execute(SCHEMA.encode())
-            async with _peer(["--store", url, "--pool", str(pool), *options]) as address:
+            arguments = ["--store", url, "--pool", str(pool), *options]
+            async with peer_process("postgres_peer.py", arguments) as address:
                 done = await self.load(address, clients, "/likes", seconds)
             with self.server.connect(url) as connection:
                 [[edges, counted]] = connection.execute(
@@ -103,11 +104,11 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def _peer(arguments: list[str]) -> AsyncIterator[str]:
-    """The peer in a process of its own; its address."""
+async def peer_process(script: str, arguments: list[str]) -> AsyncIterator[str]:
+    """A peer in a process of its own; its address."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        str(Path(__file__).with_name("postgres_peer.py")),
+        str(Path(__file__).with_name(script)),
         *arguments,
         stdout=asyncio.subprocess.PIPE,
     )

@@ -74,9 +74,15 @@ class App:
 
 async def serve(url: str, connections: int, like: Like) -> None:
     pool = await asyncpg.create_pool(url, min_size=connections, max_size=connections)
+    await listen(App(pool, like))
+    pool.terminate()
+
+
+async def listen(app: Any) -> None:
+    """Serve an endpoint on a free port until told to stop."""
     port = free_port(HOST, 0)
     server = Server(
-        App(pool, like),
+        app,
         address=HOST,
         port=port,
         interface=Interfaces.ASGINL,
@@ -89,7 +95,6 @@ async def serve(url: str, connections: int, like: Like) -> None:
     print(f"listens on http://{HOST}:{port}", flush=True)
     with collecting_rarely():
         await server.serve()
-    pool.terminate()
 
 
 if __name__ == "__main__":

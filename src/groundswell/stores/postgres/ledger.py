@@ -6,10 +6,10 @@ account alone decides about its side of the transfers, so that no lock is ever w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
-from msgspec.structs import astuple
+import msgspec
 
 from groundswell.model import Account, Movement, Settle, SettleAccount
 from groundswell.revision import Revision
@@ -101,22 +101,14 @@ async def write(connection: Connection, plan: Plan, books: Books) -> None:
     """Store what the plan came to, and let go of the reservations that it has no use for."""
     accounts, moved = plan.accounts_to_store(), plan.movements_to_store()
     if accounts:
-        await execute(
-            connection,
-            """
-            UPDATE groundswell.account AS a
-            SET balance = w.balance, held = w.held, expected = w.expected, floor = w.floor,
-                ceiling = w.ceiling, version = w.version, xid = w.xid
-            FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-                        %s::bigint[], %s::bigint[], %s::bigint[])
-                AS w (id, balance, held, expected, floor, ceiling, version, xid)
-            WHERE a.id = w.id
-            """,
-            _columns(accounts),
-        )
+        await execute(connection, _WRITE_ACCOUNTS, [_json(accounts)])
     stored = {*books.movements, *(movement.id for movement in books.expired)}
-    await _insert(connection, [m for m in moved if m.id not in stored])
-    await _update(connection, [m for m in moved if m.id in stored])
+    made = [movement for movement in moved if movement.id not in stored]
+    changed = [movement for movement in moved if movement.id in stored]
+    if made:  # the id of one that another transaction has made meanwhile is an error
+        await execute(connection, _MAKE_MOVEMENTS, [_json(made)])
+    if changed:
+        await execute(connection, _CHANGE_MOVEMENTS, [_json(changed)])
     unused = books.reserved.difference(account.id for account in accounts)
     if unused:
         await execute(
@@ -126,53 +118,39 @@ async def write(connection: Connection, plan: Plan, books: Books) -> None:
         )
 
 
-async def _insert(connection: Connection, made: Sequence[Movement]) -> None:
-    """Store new transfers; the id of one that another transaction has made meanwhile is an error."""
-    if made:
-        await execute(
-            connection,
-            """
-            INSERT INTO groundswell.transfer (
-                id, debit, credit, amount, pending, state, posted, created_at, expires_at,
-                debit_balance, credit_balance, debit_open, credit_open)
-            SELECT id, debit, credit, amount, pending, state, posted, groundswell.instant(created_ms),
-                   groundswell.instant(expires_ms), debit_balance, credit_balance, debit_open, credit_open
-            FROM unnest(
-                %s::text[], %s::text[], %s::text[], %s::bigint[], %s::boolean[], %s::text[],
-                %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::boolean[],
-                %s::boolean[]
-            ) AS w (id, debit, credit, amount, pending, state, posted, created_ms, expires_ms,
-                    debit_balance, credit_balance, debit_open, credit_open)
-            ORDER BY id
-            """,
-            _columns(made),
-        )
+def _json(rows: Sequence[Account] | Sequence[Movement]) -> str:
+    """Rows as one parameter: the driver would spend more time on arrays of them than all else takes."""
+    return msgspec.json.encode(rows).decode()
 
 
-async def _update(connection: Connection, changed: Sequence[Movement]) -> None:
-    if changed:
-        await execute(
-            connection,
-            """
-            UPDATE groundswell.transfer AS t
-            SET state = w.state, posted = w.posted, debit_open = w.debit_open,
-                credit_open = w.credit_open
-            FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::boolean[], %s::boolean[])
-                AS w (id, state, posted, debit_open, credit_open)
-            WHERE t.id = w.id
-            """,
-            [
-                [m.id for m in changed],
-                [m.state for m in changed],
-                [m.posted for m in changed],
-                [m.debit_open for m in changed],
-                [m.credit_open for m in changed],
-            ],
-        )
-
-
-def _columns(rows: Iterable[Account | Movement]) -> list[list[Any]]:
-    return [list(column) for column in zip(*map(astuple, rows), strict=True)]
+_WRITE_ACCOUNTS: Final = """
+    UPDATE groundswell.account AS a
+    SET balance = w.balance, held = w.held, expected = w.expected, floor = w.floor,
+        ceiling = w.ceiling, version = w.version, xid = w.xid
+    FROM json_to_recordset(%s::json) AS w (
+        id text, balance bigint, held bigint, expected bigint, floor bigint, ceiling bigint,
+        version bigint, xid bigint)
+    WHERE a.id = w.id
+"""
+_GIVEN_MOVEMENTS: Final = """
+    json_to_recordset(%s::json) AS w (
+        id text, debit text, credit text, amount bigint, pending boolean, state text, posted bigint,
+        created_ms bigint, expires_ms bigint, debit_balance bigint, credit_balance bigint,
+        debit_open boolean, credit_open boolean)
+"""
+_MAKE_MOVEMENTS: Final = f"""
+    INSERT INTO groundswell.transfer (
+        id, debit, credit, amount, pending, state, posted, created_at, expires_at, debit_balance,
+        credit_balance, debit_open, credit_open)
+    SELECT id, debit, credit, amount, pending, state, posted, groundswell.instant(created_ms),
+           groundswell.instant(expires_ms), debit_balance, credit_balance, debit_open, credit_open
+    FROM {_GIVEN_MOVEMENTS} ORDER BY id
+"""
+_CHANGE_MOVEMENTS: Final = f"""
+    UPDATE groundswell.transfer AS t
+    SET state = w.state, posted = w.posted, debit_open = w.debit_open, credit_open = w.credit_open
+    FROM {_GIVEN_MOVEMENTS} WHERE t.id = w.id
+"""
 
 
 def _account(row: Sequence[Any]) -> Account:

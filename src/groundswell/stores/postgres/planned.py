@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
+import msgspec
+from psycopg import AsyncCursor
+from psycopg.rows import TupleRow
+
 from groundswell.accounts import document
 from groundswell.kinds import Kind, Kinds
 from groundswell.model import Add, Document, Id, Key, Open, Put
@@ -19,7 +23,8 @@ from groundswell.stores.postgres import ledger, read
 from groundswell.stores.postgres.queues import PUT, Queue
 from groundswell.stores.postgres.rows import SQL_TYPE, array, json, out, raw
 from groundswell.stores.postgres.server import Connection
-from groundswell.stores.postgres.statements import execute, fetch_all, fetch_one
+from groundswell.stores.postgres.snapshots import including, parse
+from groundswell.stores.postgres.statements import execute, fetch_all, fetch_one, one
 
 _BEGIN: Final = """
     SELECT groundswell.ms(groundswell.moment(%s, %s)), pg_current_snapshot()::text,
@@ -45,8 +50,12 @@ async def commit(
     now_ms: int | None,
     floor_ms: int,
 ) -> tuple[list[Committed], int]:
-    """Write the group in one transaction; what its batches came to, and its time."""
-    async with connection.transaction():
+    """Write the group in one transaction; what its batches came to, and its time.
+
+    In a pipeline: only what is decided upon is waited for, and all that is written goes out at once.
+    """
+    put: AsyncCursor[TupleRow] | None = None
+    async with connection.pipeline(), connection.transaction():
         at_ms, seen, xid = await fetch_one(connection, _BEGIN, [now_ms, floor_ms])
         wanted = wants(batches, kinds)
         found = await _find(connection, kinds, batches, wanted, at_ms)
@@ -68,8 +77,11 @@ async def commit(
         await _write(connection, kinds, plan, found)
         await ledger.write(connection, plan, books)
         if plan.let_go or any(batch.changed for batch in planned):
-            await _put(connection, queue, plan, seen)
-    now = await read.standing(connection)
+            put = await _put(connection, queue, plan, seen)
+    if put is None:
+        now = await read.standing(connection)
+    else:  # what it has seen under all locks
+        now = including(parse((await one(put))[0]), xid)
     committed = [
         Committed(batch.outcomes, xid if batch.changed else None, slot, batch.effects, now)
         for slot, batch in enumerate(planned)
@@ -311,30 +323,39 @@ async def _store_documents(
         )
 
 
-async def _put(connection: Connection, queue: Queue, plan: Plan, seen: str) -> None:
-    """One event per count that moved and per object; where there is none, a mark."""
-    events: list[tuple[Any, ...]] = [
-        ("count", kind, str(target), count, sum_, None)
+async def _put(
+    connection: Connection, queue: Queue, plan: Plan, seen: str
+) -> AsyncCursor[TupleRow]:
+    """One event per count that moved, per object and per account; where there is none, a mark."""
+    events = [
+        _Event("count", kind, str(target), count, sum_)
         for (kind, target), (count, sum_) in sorted(plan.events.items(), key=_by_text)
         if count or sum_
     ]
     documents = plan.documents_to_store() + [document(a) for a in plan.accounts_to_store()]
-    events += [("object", d.type, d.id, d.version, None, json(d.data)) for d in documents]
-    types, names, targets, counts, sums, data = zip(
-        *(events or [("mark", None, None, None, None, None)]), strict=True
-    )
-    await execute(
+    events += [_Event("object", d.type, d.id, d.version, None, json(d.data)) for d in documents]
+    return await execute(
         connection,
         f"""
         WITH events AS (
-            SELECT *, %s::pg_snapshot AS seen
-            FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::text[])
-                AS w (type, kind, target, count, sum, data)
+            SELECT *, %s::pg_snapshot AS seen FROM json_to_recordset(%s::json)
+                AS w (type text, kind text, target text, count bigint, sum bigint, data text)
         ), queued AS ({PUT[queue]})
-        SELECT count(*) FROM queued
+        SELECT pg_current_snapshot()::text, count(*) FROM queued
         """,
-        [seen, list(types), list(names), list(targets), list(counts), list(sums), list(data)],
+        [seen, msgspec.json.encode(events or [_Event("mark")]).decode()],
     )
+
+
+class _Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """As the queue has it."""
+
+    type: str
+    kind: str | None = None
+    target: str | None = None
+    count: int | None = None
+    sum: int | None = None
+    data: str | None = None
 
 
 def _by_text(event: tuple[Key, tuple[int, int]]) -> tuple[str, str]:
