@@ -9,7 +9,7 @@ async with groundswell.open("sqlite:///groundswell.db") as gs:
 """
 
 from groundswell.model import Add, Delete, Edge, Level, Put, Remove, Tally
-from groundswell.session import Count, EdgePage, Groundswell, Object, Session
+from groundswell.session import Count, EdgePage, Groundswell, Object, Session, Trend, Trending
 from groundswell.store import Changed, Refused, Stored
 from groundswell.wiring import connect, open
 
@@ -29,6 +29,8 @@ __all__ = [
     "Session",
     "Stored",
     "Tally",
+    "Trend",
+    "Trending",
     "connect",
     "open",
 ]

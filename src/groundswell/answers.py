@@ -6,11 +6,23 @@ import math
 from typing import Any
 
 from groundswell.errors import BadRequest, GroundswellError
-from groundswell.kinds import Kind
-from groundswell.model import INT_MAX, PAGE_MAX, Counter, Edge, Key
+from groundswell.kinds import Kind, Kinds
+from groundswell.model import INT_MAX, PAGE_MAX, Counter, Edge, Key, Level
 from groundswell.reader import Served, Want
 from groundswell.store import Cursor, Window
-from groundswell.wire import CountItem, EdgeItem, ListQuery, ReadInfo
+from groundswell.stream import News
+from groundswell.trending import Trends
+from groundswell.wire import (
+    CountItem,
+    EdgeItem,
+    ListQuery,
+    ReadInfo,
+    StreamEvent,
+    StreamItem,
+    TrendingAnswer,
+    TrendingQuery,
+    TrendItem,
+)
 
 
 def overlaid(key: Key, row: Counter, served: Served[Counter]) -> tuple[int, int, int]:
@@ -38,6 +50,36 @@ def info(want: Want, served: Served[Any]) -> ReadInfo:
         served.served_by,
         age_ms(served.age_s),
         _milliseconds(served.waited_s),
+    )
+
+
+def trending_answer(
+    found: Trends, query: TrendingQuery, served_by: str, age_s: float
+) -> TrendingAnswer:
+    """What grew most."""
+    return TrendingAnswer(
+        [TrendItem(trend.target, trend.growth, trend.count) for trend in found.trends],
+        query.window_s,
+        round(found.since_s, 3),
+        found.exact,
+        ReadInfo(Level.EVENTUAL, served_by, age_ms(age_s), 0.0),
+    )
+
+
+def stream_event(news: News, kinds: Kinds, served_by: str, now_s: float) -> StreamEvent:
+    """What a stream tells at this monotonic time."""
+    at = news.standing
+    counts = [
+        StreamItem(
+            kind=kind,
+            target=target,
+            count=row.count,
+            sum=None if kinds[kind].value is None else row.sum,
+        )
+        for (kind, target), row in news.rows.items()
+    ]
+    return StreamEvent(
+        counts, at.rollup, str(at.revision), age_ms(now_s - at.fresh_at_s), served_by
     )
 
 
