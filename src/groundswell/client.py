@@ -234,7 +234,11 @@ class HttpApi:
                 if isinstance(part, Answer):
                     raise _error(part)
                 yield None
-                for message in parser.feed(part):
+                try:
+                    messages = list(parser.feed(part))
+                except ValueError as error:
+                    raise GroundswellError(f"The node's answer cannot be read: {error}.") from error
+                for message in messages:
                     yield message
 
     async def status(self) -> wire.StatusAnswer:  # noqa: D102

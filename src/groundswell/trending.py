@@ -15,7 +15,7 @@ import msgspec
 from groundswell.errors import StoreUnavailable
 from groundswell.model import Id, Key
 from groundswell.replica import Replica
-from groundswell.store import Rollup, Source
+from groundswell.store import CountChange, Rollup, Source
 
 WINDOW_S_MAX: Final = 3600
 STEP_S: Final = 10  # growth is summed up in steps of so long ..
@@ -101,6 +101,7 @@ class History:
     """The last hour of one kind: fine steps, then coarse ones, the oldest first."""
 
     def __init__(self) -> None:
+        self.before: dict[Id, tuple[int, int]] = {}  # what grew in the step before this
         self._fine: deque[Step] = deque()
         self._coarse: deque[Step] = deque()
 
@@ -110,6 +111,7 @@ class History:
             return self._fine[-1]
         if self._fine:
             self._fine[-1].cut()
+            self.before = self._fine[-1].grown
         self.age(now_s)
         began_s = now_s - now_s % STEP_S
         self._fine.append(Step(began_s, began_s + STEP_S))
@@ -137,8 +139,8 @@ class Trending:
     """Watches one replica, whose rows are the counts before a change (see `follower.Watch`).
 
     The feed carries absolute counts. Of a target that the replica does not hold, the count before is
-    unknown: the store is asked, in the background and for many at once, whether it was born since the
-    watch began, and then it grew from nothing. Otherwise that one change is left out, and the answer
+    unknown: the store is asked, in the background and for many at once, whether it was born by this
+    very change, and then it grew from nothing. Otherwise that one change is left out, and the answer
     is not exact as long as the window holds it. So a target never grows by what it had before.
 
     When the replica begins anew all is forgotten: what happened in between has no time and may belong
@@ -173,29 +175,29 @@ class Trending:
             return
         now_s = self._clock()
         before = self.replica.peek([(change.kind, change.target) for change in rollup.counts])
-        steps: dict[str, Step | None] = {}
+        kind, step, history = "", None, None
         for change, row in zip(rollup.counts, before, strict=True):
-            kind, target, count = change.kind, change.target, change.count
-            if kind not in steps:
-                history = self._histories.get(kind)
-                steps[kind] = None if history is None else history.step(now_s)
-            step = steps[kind]
-            if step is None:
-                continue  # another node of this store has declared it
+            if change.kind != kind:  # seldom: rollups are in the order of their keys
+                kind = change.kind
+                history = self._histories.get(kind)  # none where only another node has declared it
+                step = None if history is None else history.step(now_s)
+            if step is None or history is None:
+                continue
+            target, count = change.target, change.count
             if row is not None:
                 step.add(target, count - row.count, count)
-            elif (seen := step.grown.get(target)) is not None:
+            elif (seen := step.grown.get(target) or history.before.get(target)) is not None:
                 step.add(
                     target, count - seen[1], count
                 )  # the replica has forgotten it, we have not
             else:
-                self._meet(step, (kind, target), rollup.number, count)
+                self._meet(step, change, rollup.number)
 
-    def _meet(self, step: Step, key: Key, number: int, count: int) -> None:
-        step.add(key[1], 0, count)
+    def _meet(self, step: Step, change: CountChange, number: int) -> None:
+        step.add(change.target, 0, change.count)
         step.doubts += 1
         if len(self._strange) < STRANGE_MAX:
-            self._strange[key] = (step, number, count)
+            self._strange[change.kind, change.target] = (step, number, change.count)
             self._wanted.set()
 
     def top(self, kind: str, window_s: float, limit: int) -> Trends:
@@ -241,6 +243,6 @@ class Trending:
         if read.epoch != began.epoch or began is not self._began:
             return
         for (key, (step, number, count)), row in zip(strange.items(), read.rows, strict=True):
-            if number <= read.rollup and row.born > began.rollup:
+            if row.born == number:
                 step.doubts -= 1
                 step.add(key[1], count, step.grown.get(key[1], (0, count))[1])
