@@ -290,7 +290,8 @@ async def test_another_epoch_is_told_as_all_counts(rig: Rig) -> None:
     rig.store.epoch = 2
     await rig.like(1)
     await rig.follow()
-    news = await stream.next()
+    async with asyncio.timeout(5):
+        news = await stream.next()
     assert news is not None
     assert news.place == Place(2, 2)
     assert news.rows == {A: Counter(2), B: Counter(1)}
