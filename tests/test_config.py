@@ -35,6 +35,7 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "rollup_pause_ms": ("0", 0),
     "poll_ms": ("11", 11),
     "rollups_kept": ("12", 12),
+    "streams_max": ("14", 14),
     "log_level": ("debug", "debug"),
     "kinds": ('{"clap":{"value":{"min":1,"max":50}}}', {"clap": Kind(value=ValueRange(1, 50))}),
     "keys": (
@@ -109,6 +110,7 @@ def test_a_file_sets_everything_that_the_environment_sets(tmp_path: Path) -> Non
         rollup_pause_ms = 0
         poll_ms = 11
         rollups_kept = 12
+        streams_max = 14
         log_level = "debug"
         [kinds.clap]
         value = {{ min = 1, max = 50 }}

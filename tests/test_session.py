@@ -662,3 +662,102 @@ async def test_a_long_session_keeps_a_small_token(far: Groundswell, target: int)
     assert len(me.token) <= 1_024
     counts = await me.counts([("like", target + n) for n in range(3)])
     assert sum(count.value for count in counts) == 60
+
+
+# --- what goes on ---------------------------------------------------------------------------------
+
+
+async def test_a_stream_tells_all_counts_and_then_what_changes(
+    gs: Groundswell, target: int
+) -> None:
+    me = gs.session()
+    await me.add("review", target, 7, value=4)
+    await me.count("review", target, level="linearizable")
+    keys = [("like", target), ("review", target)]
+    async with asyncio.timeout(10), contextlib.aclosing(me.stream(keys)) as told:
+        first = {(count.kind, count.target): count for count in await anext(told)}
+        assert list(first) == keys
+        assert first["like", target].value == 0
+        review = first["review", target]
+        while (review.value, review.sum) != (1, 4):  # the replica may not have come so far
+            review = (await anext(told))[0]
+        assert (review.level, review.pending, review.served_by) == ("eventual", 0, "replica-a")
+        assert review.age_ms is None or review.age_ms >= 0
+        for source in range(1, 4):
+            await me.add("like", target, source)
+            [count] = await anext(told)
+            assert (count.kind, count.target, count.value, count.sum) == (
+                "like",
+                target,
+                source,
+                None,
+            )
+
+
+async def test_many_streams_each_tell_all(gs: Groundswell, target: int) -> None:
+    async def last(number: int) -> int:
+        async with contextlib.aclosing(gs.stream([("like", target)])) as told:
+            async for [count] in told:
+                if count.value == 5:
+                    return number
+        raise AssertionError("it ended")
+
+    async with asyncio.timeout(10):
+        streams = [asyncio.create_task(last(number)) for number in range(20)]
+        for source in range(5):
+            await gs.session().add("like", target, source)
+        assert await asyncio.gather(*streams) == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("keys", "error"),
+    [
+        ([], BadRequest),
+        ([("nope", 1)], UnknownKind),
+        ([("like", "x")], BadRequest),
+        ([("like", number) for number in range(101)], TooLarge),
+    ],
+)
+async def test_a_stream_of_keys_that_do_not_fit_is_refused(
+    gs: Groundswell, keys: list[Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await anext(gs.stream(keys))
+
+
+async def test_what_grew_is_told_the_same_everywhere(gs: Groundswell, target: int) -> None:
+    me = gs.session()
+    await me.write([Add("reply", target, source) for source in range(3)])
+    async with asyncio.timeout(10):
+        while not (found := await me.trending("reply", window_s=60, limit=100)).trends:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert groundswell.Trend(target, 3, 3) in found.trends
+    assert (found.kind, found.window_s, found.level) == ("reply", 60, Level.EVENTUAL)
+    assert found.served_by in REPLICAS
+    assert found.since_s > 0
+    assert (await gs.trending("reply", window_s=60, limit=100)).trends == found.trends
+
+
+@pytest.mark.parametrize(
+    ("kind", "window_s", "limit", "error"),
+    [
+        ("nope", 300, 10, UnknownKind),
+        ("like", 0, 10, BadRequest),
+        ("like", 3601, 10, BadRequest),
+        ("like", 300, 0, BadRequest),
+        ("like", 300, 101, BadRequest),
+    ],
+)
+async def test_trending_that_does_not_fit_is_refused(
+    gs: Groundswell, kind: str, window_s: int, limit: int, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await gs.trending(kind, window_s=window_s, limit=limit)
+
+
+async def test_a_stream_in_process_ends_with_its_node(tmp_path: Path) -> None:
+    async with groundswell.open(f"sqlite:///{tmp_path}/groundswell.db") as system:
+        told = system.stream([("like", 1)])
+        assert len(await anext(told)) == 1
+    with pytest.raises(StopAsyncIteration):
+        await anext(told)

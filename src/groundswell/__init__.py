@@ -30,6 +30,8 @@ from groundswell.session import (
     Rating,
     Session,
     TransferPage,
+    Trend,
+    Trending,
 )
 from groundswell.store import Changed, Moved, Opened, Refused, Stored
 from groundswell.wiring import connect, open
@@ -58,6 +60,8 @@ __all__ = [
     "Tally",
     "Transfer",
     "TransferPage",
+    "Trend",
+    "Trending",
     "Void",
     "connect",
     "open",

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from groundswell.errors import BadRequest, GroundswellError
-from groundswell.kinds import Kind, ValueRange
-from groundswell.model import INT_MAX, PAGE_MAX, Account, Counter, Edge, Key, Movement
+from groundswell.kinds import Kind, Kinds, ValueRange
+from groundswell.model import INT_MAX, PAGE_MAX, Account, Counter, Edge, Key, Level, Movement
 from groundswell.reader import Served, Want
 from groundswell.store import Cursor, Moved, Window
+from groundswell.stream import News
+from groundswell.trending import Trends
 from groundswell.wire import (
     AccountItem,
     Balance,
@@ -21,7 +23,12 @@ from groundswell.wire import (
     MovementItem,
     RatingAnswer,
     ReadInfo,
+    StreamEvent,
+    StreamItem,
     TransferAnswer,
+    TrendingAnswer,
+    TrendingQuery,
+    TrendItem,
 )
 
 
@@ -61,6 +68,36 @@ def info(want: Want, served: Served[Any]) -> ReadInfo:
         served.served_by,
         age_ms(served.age_s),
         _milliseconds(served.waited_s),
+    )
+
+
+def trending_answer(
+    found: Trends, query: TrendingQuery, served_by: str, age_s: float
+) -> TrendingAnswer:
+    """What grew most."""
+    return TrendingAnswer(
+        [TrendItem(trend.target, trend.growth, trend.count) for trend in found.trends],
+        query.window_s,
+        round(found.since_s, 3),
+        found.exact,
+        ReadInfo(Level.EVENTUAL, served_by, age_ms(age_s), 0.0),
+    )
+
+
+def stream_event(news: News, kinds: Kinds, served_by: str, now_s: float) -> StreamEvent:
+    """What a stream tells at this monotonic time."""
+    at = news.standing
+    counts = [
+        StreamItem(
+            kind=kind,
+            target=target,
+            count=row.count,
+            sum=None if kinds[kind].value is None else row.sum,
+        )
+        for (kind, target), row in news.rows.items()
+    ]
+    return StreamEvent(
+        counts, at.rollup, str(at.revision), age_ms(now_s - at.fresh_at_s), served_by
     )
 
 

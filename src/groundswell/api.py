@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -23,6 +23,9 @@ from groundswell.wire import (
     RatingAnswer,
     ReadOptions,
     StatusAnswer,
+    StreamEvent,
+    TrendingAnswer,
+    TrendingQuery,
 )
 
 T = TypeVar("T")
@@ -100,6 +103,17 @@ class Api(Protocol):
         self, account: str, query: HistoryQuery, tokens: str | None = None
     ) -> Reply[MovementsAnswer]:
         """The transfers from and to an account as they are now; of an unknown one none."""
+
+    async def trending(
+        self, kind: str, query: TrendingQuery, tokens: str | None = None
+    ) -> Reply[TrendingAnswer]:
+        """What grew most lately, as this node has seen it: at `eventual`."""
+
+    def stream(self, keys: Sequence[Key]) -> AsyncGenerator[StreamEvent, None]:
+        """Up to 100 counts now, then those that change: at `eventual`, never going backwards.
+
+        Ends when the node stops. Overloaded where too many are open.
+        """
 
     async def status(self) -> StatusAnswer:
         """Where the node stands."""

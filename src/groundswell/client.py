@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -11,7 +13,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from groundswell import wire
+from groundswell import sse, wire
 from groundswell.api import Reply
 from groundswell.errors import (
     BadSettings,
@@ -19,6 +21,7 @@ from groundswell.errors import (
     GroundswellError,
     NodeUnreachable,
     NotFound,
+    Unavailable,
     by_code,
 )
 from groundswell.model import Account, Id, Key, Write
@@ -26,6 +29,9 @@ from groundswell.store import Changed, Moved, Opened, Outcome, Refused, Stored
 
 TIMEOUT_S: Final = 30.0
 CONNECTIONS_MAX: Final = 256
+SILENCE_S: Final = 45.0  # of a stream: three signs of life that did not come
+RECONNECTS: Final = 5  # in a row, of a stream that broke off ..
+RECONNECT_S: Final = 0.1  # .. after such a pause, and twice as long each time
 
 T = TypeVar("T")
 
@@ -39,12 +45,18 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Transport(Protocol):
-    """The two things an HTTP library has to do for the client."""
+    """The few things an HTTP library has to do for the client."""
 
     async def send(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes | None
     ) -> Answer:
         """One request; raises NodeUnreachable if no answer came."""
+
+    def stream(self, path: str, headers: Mapping[str, str]) -> AsyncGenerator[bytes | Answer, None]:
+        """One answer that goes on, in parts as they come, or whole where its status is not 200.
+
+        Raises NodeUnreachable if no answer came or nothing more comes.
+        """
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -68,10 +80,28 @@ class AiohttpTransport:
     ) -> Answer:
         # The path is encoded already; yarl would undo and redo it its own way.
         url = URL(self._url + path, encoded=True)
-        try:
+        with self._unreachable():
             async with self._session.request(method, url, headers=headers, data=body) as response:
-                token = response.headers.get(wire.SESSION_HEADER)
-                return Answer(response.status, await response.read(), token)
+                answer = await _answer(response)
+        return answer
+
+    async def stream(  # noqa: D102
+        self, path: str, headers: Mapping[str, str]
+    ) -> AsyncGenerator[bytes | Answer, None]:
+        url = URL(self._url + path, encoded=True)
+        with self._unreachable():
+            async with self._session.get(url, headers=headers, timeout=_UNENDING) as response:
+                if response.status != 200:
+                    yield await _answer(response)
+                    return
+                async for part in response.content.iter_any():
+                    yield part
+
+    @contextlib.contextmanager
+    def _unreachable(self) -> Iterator[None]:
+        """Raise NodeUnreachable, and say what that means, instead of what the library raises."""
+        try:
+            yield
         except aiohttp.ClientConnectorError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise NodeUnreachable(
@@ -86,6 +116,14 @@ class AiohttpTransport:
 
     async def close(self) -> None:  # noqa: D102
         await self._session.close()
+
+
+_UNENDING: Final = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT_S, sock_read=SILENCE_S)
+
+
+async def _answer(response: aiohttp.ClientResponse) -> Answer:
+    token = response.headers.get(wire.SESSION_HEADER)
+    return Answer(response.status, await response.read(), token)
 
 
 class HttpApi:
@@ -176,6 +214,54 @@ class HttpApi:
         path = _path("accounts", account) + "/transfers"
         return await self._call("GET", path, wire.MovementsAnswer, tokens, query=query)
 
+    async def trending(  # noqa: D102
+        self, kind: str, query: wire.TrendingQuery, tokens: str | None = None
+    ) -> Reply[wire.TrendingAnswer]:
+        path = _path("trending", kind)
+        return await self._call("GET", path, wire.TrendingAnswer, tokens, query=query)
+
+    async def stream(  # noqa: D102
+        self, keys: Sequence[Key]
+    ) -> AsyncGenerator[wire.StreamEvent, None]:
+        texts = [f"{kind}:{target}" for kind, target in keys]
+        path = "/v1/stream?" + urlencode([("key", text) for text in texts])
+        last, broken = "", 0
+        while True:
+            try:
+                async with contextlib.aclosing(self._events(path, last)) as events:
+                    async for message in events:
+                        broken = 0
+                        if message is not None:
+                            yield _decoded(message.data, wire.StreamEvent)
+                            last = message.id
+            except Unavailable as error:
+                if not last:
+                    raise  # it never began
+                if broken == RECONNECTS:
+                    raise NodeUnreachable(
+                        f"The stream broke off, and could not be resumed: {error.detail}"
+                    ) from error
+            await asyncio.sleep(RECONNECT_S * 2**broken)
+            broken += 1
+
+    async def _events(self, path: str, last: str) -> AsyncGenerator[sse.Message | None, None]:
+        """The events of one connection, None for every sign of life; what it is refused with."""
+        headers = self._headers | {"Accept": sse.CONTENT_TYPE}
+        if last:
+            headers[sse.LAST_EVENT_ID] = last
+        parser = sse.Parser()
+        async with contextlib.aclosing(self._transport.stream(path, headers)) as parts:
+            async for part in parts:
+                if isinstance(part, Answer):
+                    raise _error(part)
+                yield None
+                try:
+                    messages = list(parser.feed(part))
+                except ValueError as error:
+                    raise GroundswellError(f"The node's answer cannot be read: {error}.") from error
+                for message in messages:
+                    yield message
+
     async def status(self) -> wire.StatusAnswer:  # noqa: D102
         return (await self._call("GET", "/v1/status", wire.StatusAnswer, None)).answer
 
@@ -199,10 +285,7 @@ class HttpApi:
         answer = await self._transport.send(method, path + _query(query), headers, content)
         if answer.status != 200:
             raise _error(answer)
-        try:
-            return Reply(msgspec.json.decode(answer.body, type=shape), answer.token)
-        except msgspec.DecodeError as error:
-            raise GroundswellError(f"The node's answer cannot be read: {error}.") from error
+        return Reply(_decoded(answer.body, shape), answer.token)
 
 
 class _Refusal(Exception):
@@ -213,6 +296,13 @@ class _Refusal(Exception):
         self.index = index
         self.outcome = outcome
         self.token = token
+
+
+def _decoded(body: bytes, shape: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.DecodeError as error:
+        raise GroundswellError(f"The node's answer cannot be read: {error}.") from error
 
 
 def _error(answer: Answer) -> Exception:

@@ -58,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     events_max: Positive = 10_000  # events in one rollup
     rollup_pause_ms: NotNegative = 20  # between two rollups
     poll_ms: Positive = 50  # how soon is noticed what other processes did
+    streams_max: NotNegative = 1_000  # streams of counts open at the same time
     rollups_kept: Positive = 1_000  # length of the change feed
     log_level: Literal["debug", "info", "warning", "error"] = "warning"  # on standard error
     kinds: dict[str, Kind] = {}  # declared kinds, beside and instead of the built-in ones

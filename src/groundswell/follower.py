@@ -8,13 +8,13 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
 from groundswell.errors import StoreUnavailable
 from groundswell.replica import Replica
 from groundswell.revision import Revision
-from groundswell.store import Feed, Source
+from groundswell.store import Feed, Rollup, Source
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,16 @@ class Tail:
         return asked_s, await self._source.feed(number, CHANGES_MAX)
 
 
+class Watch(Protocol):
+    """Who wants to hear what becomes of a replica. Called between two reads, so it has to be quick."""
+
+    def coming(self, rollup: Rollup) -> None:
+        """The replica applies this next, before anything else runs: it still shows what was before."""
+
+    def anew(self) -> None:
+        """The replica has begun anew: there is no telling what happened in between."""
+
+
 class Follower:
     """Feeds one replica, in order, and knows how old it may be.
 
@@ -61,7 +71,9 @@ class Follower:
         poll_s: float,
         delay_s: float = 0.0,
         moved: Callable[[], None] = lambda: None,
+        watches: Sequence[Watch] = (),
     ) -> None:
+        self._watches = watches
         self._tail = tail
         self._replica = replica
         self._poll_s = poll_s
@@ -114,8 +126,12 @@ class Follower:
         if feed.behind or feed.epoch != self._replica.standing.epoch:
             self._replica.reset(feed.epoch, feed.latest)
             self._probes.clear()
+            for watch in self._watches:
+                watch.anew()
         else:
             for rollup in feed.rollups:
+                for watch in self._watches:
+                    watch.coming(rollup)
                 self._replica.apply(rollup)
         if feed.head is not None:
             self._certify(asked_s, feed.head)

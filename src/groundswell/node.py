@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from importlib.metadata import version
 from typing import Any, Final, TypeVar
 
@@ -25,6 +25,8 @@ from groundswell.answers import (
     overlaid,
     place,
     rating_answer,
+    stream_event,
+    trending_answer,
     window,
 )
 from groundswell.api import Reply
@@ -51,13 +53,25 @@ from groundswell.kinds import (
     check_text,
     check_write,
 )
-from groundswell.model import ACCOUNT, INT_MAX, KEYS_MAX, WRITES_MAX, Id, Key, Write
+from groundswell.model import (
+    ACCOUNT,
+    INT_MAX,
+    KEYS_MAX,
+    STREAM_KEYS_MAX,
+    TRENDS_MAX,
+    WRITES_MAX,
+    Id,
+    Key,
+    Write,
+)
 from groundswell.reader import PRIMARY, Reader, Want
 from groundswell.replica import Replica
 from groundswell.rollup import RollupWorker
 from groundswell.store import Batch, Outcome, Refused, Source, Store
+from groundswell.stream import News, Place, Stream, Streams
 from groundswell.telemetry import Telemetry
 from groundswell.tokens import Tokens
+from groundswell.trending import WINDOW_S_MAX, Trending
 from groundswell.wire import (
     AccountAnswer,
     CountAnswer,
@@ -74,6 +88,9 @@ from groundswell.wire import (
     ReadOptions,
     ReplicaStatus,
     StatusAnswer,
+    StreamEvent,
+    TrendingAnswer,
+    TrendingQuery,
 )
 
 log = logging.getLogger(__name__)
@@ -97,6 +114,7 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     rollup_pause_ms: int = 20  # between two rollups
     poll_ms: int = 50  # how soon what other processes did is noticed
     wait_ms: int = 100  # how long a read waits for a replica, where it does not say
+    streams_max: int = 1_000  # streams of counts open at the same time
 
 
 class Node:
@@ -140,6 +158,11 @@ class Node:
             self.telemetry,
             source=standby,
         )
+        held = [replica for replica, _ in replicas]
+        #: The open streams of counts.
+        self.streams = Streams(store, standby or store, held, streams_max=tuning.streams_max)
+        nearest, _ = min(replicas, key=lambda one: one[1])
+        self._trending = Trending(standby or store, nearest, [kind.name for kind in kinds])
         tail = Tail(standby or store)
         self._followers = [
             Follower(
@@ -148,8 +171,9 @@ class Node:
                 poll_s=tuning.poll_ms / 1000,
                 delay_s=delay_s,
                 moved=self._reader.moved,
+                watches=(room, self._trending) if replica is nearest else (room,),
             )
-            for replica, delay_s in replicas
+            for (replica, delay_s), room in zip(replicas, self.streams.rooms, strict=True)
         ]
         self._committer = Committer(
             store,
@@ -176,6 +200,7 @@ class Node:
         self._spawn("committer", self._committer.run())
         self._spawn("rollup", self._worker.run())
         self._spawn("settling", self._settle())
+        self._spawn("trending", self._trending.run())
         for (replica, _), follower in zip(self._replicas, self._followers, strict=True):
             self._spawn(f"follower {replica.name}", follower.run())
 
@@ -184,6 +209,7 @@ class Node:
         if self._stopping:
             return
         self._stopping = True
+        self.streams.close()
         self._committer.close()
         for task in self._tasks[1:]:
             task.cancel()
@@ -326,6 +352,50 @@ class Node:
             raise BadRequest(f"wait_ms must be from 0 to {WAIT_MS_MAX}.")
         max_age_s = None if options.max_age_ms is None else options.max_age_ms / 1000
         return Want(level, max_age_s, wait_ms / 1000, primary)
+
+    # --- what goes on ---------------------------------------------------------------------------
+
+    async def trending(  # noqa: D102
+        self, kind: str, query: TrendingQuery, tokens: str | None = None
+    ) -> Reply[TrendingAnswer]:
+        declared = self.kinds[kind]
+        if not 1 <= query.window_s <= WINDOW_S_MAX:
+            raise BadRequest(f"window_s must be from 1 to {WINDOW_S_MAX}.")
+        if not 1 <= query.limit <= TRENDS_MAX:
+            raise BadRequest(f"limit must be from 1 to {TRENDS_MAX}.")
+        session = self._tokens.decode(tokens)
+        found = self._trending.top(declared.name, query.window_s, query.limit)
+        at = self._trending.replica.standing
+        return Reply(
+            trending_answer(
+                found, query, self._trending.replica.name, time.monotonic() - at.fresh_at_s
+            ),
+            self._tokens.after_read(Level.EVENTUAL, session, at.revision),
+        )
+
+    async def open_stream(
+        self, keys: Sequence[Key], after: str | None = None, tokens: str | None = None
+    ) -> Stream:
+        """A stream that whoever asks has to close; `after` is the id of the last event of another."""
+        if not keys:
+            raise BadRequest("No keys were given.")
+        if len(keys) > STREAM_KEYS_MAX:
+            raise TooLarge(f"{len(keys)} keys in one stream; the limit is {STREAM_KEYS_MAX}.")
+        checked = [self.kinds.key(kind, target) for kind, target in dict.fromkeys(keys)]
+        self._tokens.decode(tokens)  # nothing is added on top, but a bad one is told as anywhere
+        return await self.streams.open(checked, None if after is None else Place.decode(after))
+
+    async def stream(self, keys: Sequence[Key]) -> AsyncGenerator[StreamEvent, None]:  # noqa: D102
+        stream = await self.open_stream(keys)
+        try:
+            while (news := await stream.next()) is not None:
+                yield self.told(stream, news)
+        finally:
+            stream.close()
+
+    def told(self, stream: Stream, news: News) -> StreamEvent:
+        """The news of a stream as it is told now."""
+        return stream_event(news, self.kinds, stream.served_by, time.monotonic())
 
     # --- edges and objects ----------------------------------------------------------------------
 
@@ -520,6 +590,7 @@ class Node:
             head = await self._store.head()
             self.telemetry.backlog.set(await self._store.backlog())
             self.telemetry.rollup_number.set(head.rollup)
+        self.telemetry.streams.set(len(self.streams))
         for replica, _ in self._replicas:
             at = replica.standing
             self.telemetry.replica_age.labels(replica.name).set(now_s - at.fresh_at_s)

@@ -43,6 +43,9 @@ class Replica(Protocol):
     async def counters(self, keys: Sequence[Key]) -> Held[Counter]:
         """These counters."""
 
+    def peek(self, keys: Sequence[Key]) -> list[Counter | None]:
+        """What it holds of these counters, at once, and without taking it for a use of them."""
+
     async def documents(self, ids: Sequence[str]) -> Held[Document]:
         """These objects; deleted ones, and those that do not exist, with `data` None."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from contextlib import aclosing
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -36,10 +37,13 @@ from groundswell.wire import (
     ReadInfo,
     ReadOptions,
     StatusAnswer,
+    TrendingQuery,
+    TrendItem,
 )
 
 Fallback = Literal["primary", "none"]
 T = TypeVar("T")
+Trend = TrendItem
 
 
 class Count(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +114,19 @@ class EdgePage(msgspec.Struct, frozen=True, kw_only=True):
     edges: list[Edge]
     next: str | None  # cursor to the older ones; None at the end
     prev: str | None  # cursor to the newer ones, also those still to come
+
+
+class Trending(msgspec.Struct, frozen=True, kw_only=True):
+    """What grew most, and what that is based on."""
+
+    kind: str
+    trends: list[Trend]  # by growth, then by target
+    window_s: int
+    since_s: float  # how long the node has watched
+    exact: bool  # whether no growth in the window is unknown or was forgotten
+    level: Level
+    served_by: str
+    age_ms: float | None
 
 
 class Session:
@@ -388,6 +405,45 @@ class Session:
         found = await self._call(self._api.movements(account, query, self.token))
         return TransferPage(transfers=found.transfers, next=found.next)
 
+    async def trending(self, kind: str, *, window_s: int = 300, limit: int = 10) -> Trending:
+        """The targets that grew most in the last `window_s` seconds (1 to 3600), up to 100 of them."""
+        query = TrendingQuery(window_s=window_s, limit=limit)
+        found = await self._call(self._api.trending(kind, query, self.token))
+        return Trending(
+            kind=kind,
+            trends=found.trending,
+            window_s=found.window_s,
+            since_s=found.since_s,
+            exact=found.exact,
+            level=found.read.consistency,
+            served_by=found.read.served_by,
+            age_ms=found.read.age_ms,
+        )
+
+    async def stream(self, keys: Sequence[Key]) -> AsyncGenerator[list[Count], None]:
+        """Up to 100 counts now, then those that change, as they change: at `eventual`.
+
+        Never goes backwards. Whoever is slow to ask for more gets the newest states and not those in
+        between. In process it ends with the node. Over HTTP it resumes by itself when the connection
+        breaks, a few times, and then raises NodeUnreachable. End it early with
+        `contextlib.aclosing`. Raises Overloaded where the node has too many.
+        """
+        async with aclosing(self._api.stream(keys)) as events:
+            async for event in events:
+                yield [
+                    Count(
+                        kind=item.kind,
+                        target=item.target,
+                        value=item.count,
+                        sum=item.sum,
+                        pending=0,
+                        level=Level.EVENTUAL,
+                        served_by=event.served_by,
+                        age_ms=event.age_ms,
+                    )
+                    for item in event.counts
+                ]
+
     async def _call(self, call: Awaitable[Reply[T]]) -> T:
         try:
             reply = await call
@@ -409,6 +465,14 @@ class Groundswell:
     def session(self, token: str | None = None) -> Session:
         """A new session, or one that goes on from a token."""
         return Session(self._api, token)
+
+    async def trending(self, kind: str, *, window_s: int = 300, limit: int = 10) -> Trending:
+        """As of a session."""
+        return await self.session().trending(kind, window_s=window_s, limit=limit)
+
+    def stream(self, keys: Sequence[Key]) -> AsyncGenerator[list[Count], None]:
+        """As of a session."""
+        return self.session().stream(keys)
 
     async def status(self) -> StatusAnswer:
         """Where the node, its store and its replicas stand."""

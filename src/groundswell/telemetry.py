@@ -39,6 +39,7 @@ class Telemetry:
         self.waits = counter("read_waits", "Reads that waited for a replica.", "level")
         self.fallbacks = counter("read_fallbacks", "Reads that went to the primary.", "level")
         self.late = counter("reads_late", "Reads refused as replica-late.", "level")
+        self.streams = gauge("streams_open", "Streams of counts that are open.")
         self.http = counter("http_responses", "Responses other than 200, by status.", "status")
 
     def exposition(self) -> bytes:

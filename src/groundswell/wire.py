@@ -81,6 +81,56 @@ class RatingAnswer(msgspec.Struct, frozen=True):
     read: ReadInfo
 
 
+class TrendingQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """How far back, and how many."""
+
+    window_s: int = 300
+    limit: int = 10
+
+
+class TrendItem(msgspec.Struct, frozen=True):
+    """A target that grew."""
+
+    target: Id
+    growth: int  # within the window
+    count: int  # after its last change
+
+
+class TrendingAnswer(msgspec.Struct, frozen=True):
+    """What grew most."""
+
+    trending: list[TrendItem]  # by growth, then by target
+    window_s: int
+    since_s: float  # how long the node has watched
+    exact: bool  # whether no growth in the window is unknown or was forgotten
+    read: ReadInfo
+
+
+class StreamQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which counts: each `kind:target`."""
+
+    key: list[str]
+
+
+class StreamItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A count as a stream tells it."""
+
+    kind: str
+    target: Id
+    count: int
+    sum: int | None = None
+
+
+class StreamEvent(msgspec.Struct, frozen=True):
+    """Counts that changed, as of one rollup; all of them when the stream or its replica begins."""
+
+    counts: list[StreamItem]
+    rollup: int
+    revision: str  # xmin:xmax:xip
+    age_ms: float | None  # as in ReadInfo
+    served_by: str  # the replica's name
+
+
 class EdgeAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One edge."""
 

@@ -91,6 +91,7 @@ async def node(settings: Settings) -> AsyncIterator[Node]:
         rollup_pause_ms=settings.rollup_pause_ms,
         poll_ms=settings.poll_ms,
         wait_ms=settings.wait_ms,
+        streams_max=settings.streams_max,
     )
     made = Node(store, settings.declared(), replicas, tuning, standby=standby)
     if isinstance(store, PostgresStore):

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,9 @@ class Rotating:
         if self._forgetful:
             headers = {name: headers[name] for name in headers if name != SESSION_HEADER}
         return await next(self._turns).send(method, path, headers, body)
+
+    def stream(self, path: str, headers: Mapping[str, str]) -> AsyncGenerator[bytes | Answer, None]:
+        return next(self._turns).stream(path, headers)
 
     async def close(self) -> None:
         for transport in self._transports:

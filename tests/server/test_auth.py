@@ -40,6 +40,8 @@ CALLS = [
     ("GET", "/v1/edges/like/1", "read"),
     ("GET", "/v1/edges/follow?source=1", "read"),
     ("GET", "/v1/objects/x", "read"),
+    ("GET", "/v1/trending/like", "read"),
+    ("GET", "/v1/stream", "read"),
     ("PUT", "/v1/edges/like/1/1", "write"),
     ("DELETE", "/v1/edges/like/1/1", "write"),
     ("POST", "/v1/tallies/view/1", "write"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import islice
 from typing import Final, Generic, TypeVar
 
@@ -48,6 +48,9 @@ class _Rows(Generic[K, V]):
                 self._used.add(key)
             found.append(row)
         return found
+
+    def peek(self, keys: Iterable[K]) -> list[V | None]:
+        return list(map(self._rows.get, keys))
 
     def __contains__(self, key: K) -> bool:
         return key in self._rows
@@ -110,6 +113,9 @@ class MemoryReplica:
 
     async def counters(self, keys: Sequence[Key]) -> Held[Counter]:  # noqa: D102
         return Held(self.standing, self._counters.get(keys))
+
+    def peek(self, keys: Sequence[Key]) -> list[Counter | None]:  # noqa: D102
+        return self._counters.peek(keys)
 
     async def documents(self, ids: Sequence[str]) -> Held[Document]:  # noqa: D102
         return Held(self.standing, self._documents.get(ids))

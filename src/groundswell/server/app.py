@@ -70,6 +70,15 @@ class App:
             self._node.telemetry.http.labels(str(response.status)).inc()
         await response.send(send)
 
+    @property
+    def streams_max(self) -> int:
+        """How many requests may go on and on."""
+        return self._node.streams.max
+
+    def stop(self) -> None:
+        """End what would go on and on, so that the server can stop."""
+        self._node.streams.close()
+
     def _respond(self, scope: Scope, receive: Receive) -> Awaitable[Response]:
         path = scope["raw_path"].decode("latin-1")
         segments = path.split("/")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import lru_cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_origin
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
@@ -14,6 +14,7 @@ from groundswell.errors import BadRequest, TooLarge
 from groundswell.wire import SESSION_HEADER
 
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
+QUERY_CACHED_MAX: Final = 1024  # bytes: what is remembered is not to be much, whoever asks
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -50,6 +51,8 @@ class Request(msgspec.Struct, frozen=True):
         text = self.scope["query_string"]
         if not text and default is not None:
             return default
+        if len(text) > QUERY_CACHED_MAX:
+            return _parsed(text, shape)
         found: Q = parse_query(text, shape)
         return found
 
@@ -103,27 +106,38 @@ def _oversized(size: int) -> TooLarge:
 
 @lru_cache(maxsize=1024)  # clients send the same few over and over
 def parse_query(text: bytes, shape: type[Q]) -> Q:
-    """A query string as a struct; unknown, repeated and ill-typed parameters are a BadRequest."""
+    """A query string as a struct; unknown, repeated and ill-typed parameters are a BadRequest.
+
+    A parameter whose type is a list may be repeated.
+    """
+    return _parsed(text, shape)
+
+
+def _parsed(text: bytes, shape: type[Q]) -> Q:
+    fields = {field.encode_name: field for field in msgspec.structs.fields(shape)}
+    lists = {name for name, field in fields.items() if get_origin(field.type) is list}
     try:
         pairs = parse_qsl(
             text.decode("ascii"),
             keep_blank_values=True,
             strict_parsing=bool(text),
             errors="strict",
-            max_num_fields=20,
+            max_num_fields=1_000 if lists else 20,
         )
     except ValueError as error:
         raise BadRequest(f"The query string cannot be read: {error}.") from error
-    known = [field.encode_name for field in msgspec.structs.fields(shape)]
-    found: dict[str, str] = {}
+    found: dict[str, str | list[str]] = {}
     for name, value in pairs:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" Known are: {', '.join(known)}."
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Known are: {', '.join(fields)}."
             raise BadRequest(f"Unknown query parameter {name!r:.60}.{hint}")
-        if name in found:
+        if name in lists:
+            found[name] = [*found.get(name, ()), value]
+        elif name in found:
             raise BadRequest(f"The query parameter {name!r} is given twice.")
-        found[name] = value
+        else:
+            found[name] = value
     try:
         return msgspec.convert(found, shape, strict=False)
     except msgspec.ValidationError as error:

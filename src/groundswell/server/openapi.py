@@ -89,6 +89,9 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
                     "schema": schema,
                 }
             )
+    for name in endpoint.headers:
+        schema = {"type": "string"}
+        found.append({"name": name, "in": "header", "required": False, "schema": schema})
     if endpoint.scope is not None:
         found.append(
             {

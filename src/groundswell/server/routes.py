@@ -7,14 +7,15 @@ from typing import Any, Final
 
 import msgspec
 
-from groundswell import wire
+from groundswell import sse, wire
 from groundswell.answers import account_item, transfer_answer
 from groundswell.api import Reply
-from groundswell.errors import by_code
+from groundswell.errors import BadRequest, by_code
 from groundswell.kinds import parse_id
-from groundswell.model import Add, Delete, Open, Post, Put, Remove, Tally, Transfer, Void
+from groundswell.model import Add, Delete, Key, Open, Post, Put, Remove, Tally, Transfer, Void
 from groundswell.node import Node
 from groundswell.server.auth import Scope
+from groundswell.server.events import Events
 from groundswell.server.http import Request, Response, answered
 from groundswell.server.problems import problem
 from groundswell.store import Changed, Moved, Opened, Outcome, Refused, Stored
@@ -37,6 +38,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     body_required: bool = True
     answer: Any = None  # struct of the answer; None: not JSON
     content_type: str = "application/json"
+    headers: tuple[str, ...] = ()  # of the request, beyond those that every endpoint takes
     errors: tuple[str, ...] = ()  # codes beyond those that every endpoint may give
 
 
@@ -233,6 +235,30 @@ async def get_transfer(node: Node, request: Request) -> Response:
     return _reply(await node.movement(request.params[0], request.tokens))
 
 
+async def get_trending(node: Node, request: Request) -> Response:
+    query = request.query(wire.TrendingQuery, wire.TrendingQuery())
+    return _reply(await node.trending(request.params[0], query, request.tokens))
+
+
+async def get_stream(node: Node, request: Request) -> Response:
+    keys = [_key(node, text) for text in request.query(wire.StreamQuery).key]
+    after = request.headers.get(sse.LAST_EVENT_ID.lower().encode())
+    after_id = after.decode("latin-1") if after else None
+    stream = await node.open_stream(keys, after_id, request.tokens)
+    events = Events(node=node, stream=stream, receive=request.receive)
+    if request.scope["method"] == "HEAD":
+        stream.close()
+        return Response(b"", headers=events.headers)
+    return events
+
+
+def _key(node: Node, text: str) -> Key:
+    kind, colon, target = text.partition(":")
+    if not colon:
+        raise BadRequest(f"A key is written kind:target, not {text!r:.60}.")
+    return kind, parse_id(node.kinds[kind].target, target, "target")
+
+
 # --- the node itself ------------------------------------------------------------------------------
 
 
@@ -366,6 +392,17 @@ ENDPOINTS: Final = (
         method="POST", path="/v1/transfers/{id}/void", handler=post_void, scope=Scope.WRITE,
         summary="Let a pending transfer not happen", answer=wire.TransferAnswer,
         errors=(*_WRITE, "transfer-not-found", "transfer-conflict"),
+    ),
+    Endpoint(
+        method="GET", path="/v1/trending/{kind}", handler=get_trending, scope=Scope.READ,
+        summary="What grew most lately", query=wire.TrendingQuery, answer=wire.TrendingAnswer,
+        errors=("bad-token", "unknown-kind"),
+    ),
+    Endpoint(
+        method="GET", path="/v1/stream", handler=get_stream, scope=Scope.READ,
+        summary="Up to 100 counts, told anew whenever they change", query=wire.StreamQuery,
+        headers=(sse.LAST_EVENT_ID,), content_type=sse.CONTENT_TYPE,
+        errors=("bad-token", "unknown-kind", "too-large", "overloaded", "store-unavailable"),
     ),
     Endpoint(
         method="GET", path="/v1/status", handler=get_status, scope=Scope.ADMIN,

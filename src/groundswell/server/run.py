@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import socket
 from collections.abc import Iterator
 from typing import Final
@@ -16,8 +17,11 @@ from groundswell.errors import BadSettings
 from groundswell.server.app import App
 
 BACKLOG: Final = 1024
+STOP_S: Final = 10.0  # for clients to take the answers that they are owed
 YOUNG_MAX: Final = 10_000  # objects until the next look for cycles; Python's default is 700
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+
+log = logging.getLogger(__name__)
 
 
 async def serve(app: App, host: str, port: int, stop: asyncio.Event) -> None:
@@ -30,6 +34,7 @@ async def serve(app: App, host: str, port: int, stop: asyncio.Event) -> None:
         http=HTTPModes.http1,
         websockets=False,
         backlog=BACKLOG,
+        backpressure=BACKLOG + app.streams_max,  # requests at once
         log_enabled=False,
     )
     serving = asyncio.ensure_future(server.serve())
@@ -37,8 +42,13 @@ async def serve(app: App, host: str, port: int, stop: asyncio.Event) -> None:
     try:
         with collecting_rarely():
             await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+            app.stop()
             server.stop()  # type: ignore[no-untyped-call]
-            await serving
+            await asyncio.wait((serving,), timeout=STOP_S)
+            if serving.done():
+                serving.result()
+            else:
+                log.warning("a client took too long over its answer; it is left to itself")
     finally:
         stopping.cancel()
 
