@@ -252,7 +252,9 @@ class Store(Source, Protocol):
         or removing one that does not changes nothing and makes no event; another value or data replaces
         the stored one and keeps `created_ms`. A refused write of a batch that is not atomic leaves the
         others standing; in an atomic batch the others are refused with it (code `not-applied`).
-        Queues at most one event per (kind, target) and per object.
+        Queues one event per (kind, target) whose edges or tallies it changed in any way, with the summed
+        change, which may be zero, and one per object: a rollup publishes every target whose edges may
+        look different.
         On StoreUnavailable the transaction was not acknowledged and may or may not have happened; on
         any other error it did not happen.
         """

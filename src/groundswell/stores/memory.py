@@ -226,7 +226,7 @@ class MemoryStore:
         taken, events = 0, 0
         while taken < len(self._queue) and events < events_max:
             _, counts, documents = self._queue[taken]
-            events += sum(1 for e in counts.values() if e.count or e.sum) + len(documents)
+            events += len(counts) + len(documents)
             taken += 1
         if not taken:
             return None
@@ -236,8 +236,7 @@ class MemoryStore:
         changed_documents: dict[str, Document] = {}
         for _, counts, documents in batch:
             for effect in counts.values():
-                if effect.count or effect.sum:
-                    _add_up(changed, effect)
+                _add_up(changed, effect)
             changed_documents.update(documents)
         for key, effect in changed.items():
             row = self._counters.get(key, CounterRow(Counter(0), number, number))
@@ -260,10 +259,7 @@ class MemoryStore:
 
     async def backlog(self) -> int:  # noqa: D102
         self._check_open()
-        return sum(
-            sum(1 for e in counts.values() if e.count or e.sum) + len(documents)
-            for _, counts, documents in self._queue
-        )
+        return sum(len(counts) + len(documents) for _, counts, documents in self._queue)
 
     async def feed(self, after: int, changes_max: int) -> Feed:  # noqa: D102
         self._check_open()

@@ -110,10 +110,9 @@ class Plan:
             for (kind, target), (count, sum_) in self._counts.items()
             if count or sum_
         )
-        for effect in effects:
-            key = (effect.kind, effect.target)
+        for key, moved in self._counts.items():  # also where nothing moved: edges changed all the same
             count, sum_ = self.events.get(key, (0, 0))
-            self.events[key] = (count + effect.count, sum_ + effect.sum)
+            self.events[key] = (count + moved[0], sum_ + moved[1])
         return Planned(tuple(outcomes), effects, self._changed)
 
     def _abort(self, batch: Batch, index: int, refused: Refused) -> Planned:

@@ -299,18 +299,15 @@ async def _store_documents(
 
 
 async def _put(connection: Connection, queue: Queue, plan: Plan, seen: str) -> None:
-    """One event per count that moved and per object; where there is none, a mark."""
+    """One event per (kind, target) and per object that was touched: at least one."""
     events: list[tuple[Any, ...]] = [
         ("count", kind, str(target), count, sum_, None)
         for (kind, target), (count, sum_) in sorted(plan.events.items(), key=_by_text)
-        if count or sum_
     ]
     events += [
         ("object", d.type, d.id, d.version, None, json(d.data)) for d in plan.documents_to_store()
     ]
-    types, names, targets, counts, sums, data = zip(
-        *(events or [("mark", None, None, None, None, None)]), strict=True
-    )
+    types, names, targets, counts, sums, data = zip(*events, strict=True)
     await execute(
         connection,
         f"""

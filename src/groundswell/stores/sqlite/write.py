@@ -129,7 +129,7 @@ def _write(connection: sqlite3.Connection, plan: Plan, xid: int, now_ms: int) ->
     run(connection, _INSERT.format(table="tally"), plan.tallies_to_store())
     _write_documents(connection, plan.documents_to_store())
     events = [(xid, *key, *change) for key, change in sorted(plan.events.items(), key=str)]
-    run(connection, _INSERT.format(table="event"), [e for e in events if e[3] or e[4]])
+    run(connection, _INSERT.format(table="event"), events)
     connection.execute("UPDATE head SET xid = ?, at_ms = ?", (xid, now_ms))
 
 
