@@ -13,6 +13,8 @@ EDGE_DATA_BYTES_MAX: Final = 4 * 1024
 WRITES_MAX: Final = 10_000  # in one call
 KEYS_MAX: Final = 1_000  # in one read
 PAGE_MAX: Final = 1_000  # edges in one page of a list
+ITEMS_MAX: Final = 200  # keys in one page of a feed
+NEWEST_MAX: Final = 50  # edges listed with each of them
 VALUE_MAX: Final = 2**31 - 1  # of an edge or a tally: 2**32 of them still fit a 64-bit sum
 INT_MAX: Final = 2**63 - 1
 
@@ -57,6 +59,15 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     target: Id
     source: Id
     created_ms: int  # Unix time; edges of later commits are never older
+    value: int | None = None
+    data: Data = None
+
+
+class Newest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One of the newest edges of a target that is named beside them."""
+
+    source: Id
+    created_ms: int  # Unix time
     value: int | None = None
     data: Data = None
 

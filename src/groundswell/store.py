@@ -16,7 +16,7 @@ from typing import Annotated, Protocol
 import msgspec
 
 from groundswell.errors import BadRequest
-from groundswell.model import INT_MAX, Counter, Document, Edge, Effect, Id, Key, Write
+from groundswell.model import INT_MAX, Counter, Document, Edge, Effect, Id, Key, Newest, Write
 from groundswell.revision import Revision
 
 
@@ -128,6 +128,39 @@ class Documents(msgspec.Struct, frozen=True):
     """Objects in one state: all that is committed."""
 
     rows: tuple[Document | None, ...]  # as asked, in order; None: there never was one
+    epoch: int
+    rollup: int  # the newest rollup then
+    revision: Revision
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """What is asked of one (kind, target) at once; of a kind without edges only the count."""
+
+    key: Key
+    viewer: Id | None = None  # a source: does its edge exist?
+    newest: int = 0  # edges wanted
+
+
+class Item(msgspec.Struct, frozen=True):
+    """What a sight shows, in one state."""
+
+    counter: Counter
+    newest: tuple[Newest, ...] = ()  # newest first, then by the greater source
+    viewer: bool | None = None  # None: not asked
+
+
+class ItemRow(msgspec.Struct, frozen=True):
+    """An item as it is now, and what of its counter is rolled up."""
+
+    item: Item
+    row: CounterRow  # as of the newest rollup; the version of the edges too
+    waiting: bool  # whether anything about this key is committed that no rollup has folded
+
+
+class Items(msgspec.Struct, frozen=True):
+    """Items in one state: all that is committed."""
+
+    rows: tuple[ItemRow, ...]  # as asked, in order
     epoch: int
     rollup: int  # the newest rollup then
     revision: Revision
@@ -274,6 +307,12 @@ class Store(Source, Protocol):
         """These counters with all that is committed now, rolled up or not, and the state that shows.
 
         One state for all of them. None where so many events wait that a rollup is the cheaper way.
+        """
+
+    async def items(self, sights: Sequence[Sight]) -> Items | None:
+        """Counters, newest edges and single edges with all that is committed now, in one state.
+
+        One statement or one read transaction. None where `current` would be None.
         """
 
     async def backlog(self) -> int:

@@ -23,6 +23,7 @@ from groundswell.model import (
     Effect,
     Id,
     Key,
+    Newest,
     Put,
     Remove,
     Tally,
@@ -39,11 +40,15 @@ from groundswell.store import (
     Documents,
     Feed,
     Head,
+    Item,
+    ItemRow,
+    Items,
     Outcome,
     Page,
     Refused,
     Rolled,
     Rollup,
+    Sight,
     Stored,
     Window,
     page,
@@ -292,6 +297,29 @@ class MemoryStore:
                 _add_up(totals, effect)
         found = (totals.get(key, Effect(*key, 0)) for key in keys)
         return tuple(Counter(e.count, e.sum) for e in found), Revision.upto(self._xid)
+
+    async def items(self, sights: Sequence[Sight]) -> Items | None:  # noqa: D102
+        self._check_open()
+        read = await self.counters([sight.key for sight in sights])
+        rows = tuple(map(self._item_row, sights, read.rows))
+        return Items(rows, self.epoch, self._rolled.number, Revision.upto(self._xid))
+
+    def _item_row(self, sight: Sight, row: CounterRow) -> ItemRow:
+        waiting = [effects[sight.key] for _, effects, _ in self._queue if sight.key in effects]
+        counter = Counter(
+            row.counter.count + sum(effect.count for effect in waiting),
+            row.counter.sum + sum(effect.sum for effect in waiting),
+        )
+        edges = [e for e in self._state.edges.values() if (e.kind, e.target) == sight.key]
+        edges.sort(key=lambda edge: (edge.created_ms, edge.source), reverse=True)
+        viewer = None
+        if sight.viewer is not None:
+            viewer = (*sight.key, sight.viewer) in self._state.edges
+        newest = tuple(
+            Newest(edge.source, edge.created_ms, edge.value, edge.data)
+            for edge in edges[: sight.newest]
+        )
+        return ItemRow(Item(counter, newest, viewer), row, bool(waiting))
 
     async def documents(self, ids: Sequence[str]) -> Documents:  # noqa: D102
         self._check_open()

@@ -110,7 +110,10 @@ class Plan:
             for (kind, target), (count, sum_) in self._counts.items()
             if count or sum_
         )
-        for key, moved in self._counts.items():  # also where nothing moved: edges changed all the same
+        for (
+            key,
+            moved,
+        ) in self._counts.items():  # also where nothing moved: edges changed all the same
             count, sum_ = self.events.get(key, (0, 0))
             self.events[key] = (count + moved[0], sum_ + moved[1])
         return Planned(tuple(outcomes), effects, self._changed)

@@ -22,7 +22,19 @@ from hypothesis.stateful import (
 from groundswell.kinds import Kinds
 from groundswell.model import Add, Delete, Document, Id, Key, Put, Remove, Tally, Write
 from groundswell.revision import Revision
-from groundswell.store import Batch, Committed, Cursor, Feed, Page, Refused, Rollup, Store, Window
+from groundswell.store import (
+    Batch,
+    Committed,
+    Cursor,
+    Feed,
+    Items,
+    Page,
+    Refused,
+    Rollup,
+    Sight,
+    Store,
+    Window,
+)
 from groundswell.stores.memory import MemoryStore
 from groundswell.testing.base import KINDS, Clock, json
 
@@ -48,6 +60,15 @@ SOURCES: Final[dict[str, list[Id]]] = {
 LISTS: Final = [(kind, False) for kind in SOURCES] + [("follow", True), ("tag", True)]
 KEYS: Final[list[Key]] = [(kind, target) for kind, ids in TARGETS.items() for target in ids]
 OBJECTS: Final = ["x", "y"]
+
+
+@st.composite
+def _sights(draw: st.DrawFn) -> Sight:
+    key = draw(st.sampled_from(KEYS))
+    if key[0] not in SOURCES:
+        return Sight(key)
+    viewer = draw(st.none() | st.sampled_from(SOURCES[key[0]]))
+    return Sight(key, viewer, draw(st.sampled_from([0, 1, 2, 50])))
 
 
 @st.composite
@@ -122,6 +143,10 @@ class _Side:
         assert feed.head is not None
         found = [self.rollup(rollup) for rollup in feed.rollups]
         return found, feed.behind, self.rollup(feed.latest), self.revision(feed.head)
+
+    def items(self, items: Items | None) -> Any:
+        assert items is not None, "so short a backlog is not too long"
+        return items.rows, items.rollup, self.revision(items.revision)
 
     def page(self, page: Page) -> Any:
         return page.edges, page.next, page.prev, self.revision(page.revision)
@@ -215,6 +240,10 @@ class StoreMachine(RuleBasedStateMachine):
             lambda side, found: found and (found[0], side.revision(found[1])),
         )
         assert found is not None, "so short a backlog is not too long"
+
+    @rule(sights=st.lists(_sights(), max_size=6))
+    def items(self, sights: list[Sight]) -> None:
+        self._same(lambda store: store.items(sights), _Side.items)
 
     @rule(ids=st.lists(st.sampled_from([*OBJECTS, "never"]), max_size=4))
     def documents(self, ids: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from groundswell.testing.batches import BatchSuite
 from groundswell.testing.edges import EdgeSuite
 from groundswell.testing.feed import FeedSuite
+from groundswell.testing.items import ItemSuite
 from groundswell.testing.lists import ListSuite
 from groundswell.testing.objects import ObjectSuite
 from groundswell.testing.rollups import RollupSuite
@@ -12,6 +13,6 @@ from groundswell.testing.together import TogetherSuite
 
 
 class StoreConformance(
-    EdgeSuite, ObjectSuite, BatchSuite, ListSuite, RollupSuite, FeedSuite, TogetherSuite
+    EdgeSuite, ObjectSuite, BatchSuite, ListSuite, ItemSuite, RollupSuite, FeedSuite, TogetherSuite
 ):
     """Every promise of `groundswell.store.Store`, as tests; see `Suite` for what a subclass provides."""

@@ -38,8 +38,8 @@ _ABSENT: Final = CounterRow(Counter(0), 0, 0)
 _COUNTS: Final = msgspec.json.Decoder(tuple[CountChange, ...])
 _DOCUMENTS: Final = msgspec.json.Decoder(tuple[tuple[str, str, int, int, msgspec.Raw], ...])
 
-_STATE: Final = "s.number, s.epoch, s.snapshot::text, s.head::text, s.waiting"
-_WIDTH: Final = 5
+STATE: Final = "s.number, s.epoch, s.snapshot::text, s.head::text, s.waiting"
+WIDTH: Final = 5
 
 
 class State(NamedTuple):
@@ -52,15 +52,15 @@ class State(NamedTuple):
 
     @classmethod
     def of(cls, row: Sequence[Any], *, standby: bool) -> State:
-        """From a row that begins with the columns of _STATE."""
-        number, epoch, snapshot, head, waiting = row[:_WIDTH]
+        """From a row that begins with the columns of STATE."""
+        number, epoch, snapshot, head, waiting = row[:WIDTH]
         rolled = parse(snapshot)
         return cls(number, epoch, rolled, parse(head) if waiting and not standby else rolled)
 
 
 async def standing(connection: Connection) -> Revision:
     """What is committed now."""
-    row = await fetch_one(connection, f"SELECT {_STATE} FROM groundswell.state AS s")
+    row = await fetch_one(connection, f"SELECT {STATE} FROM groundswell.state AS s")
     return State.of(row, standby=False).now
 
 
@@ -87,7 +87,7 @@ async def backlog(connection: Connection) -> int:
 
 
 _FEED: Final = f"""
-    SELECT {_STATE}, r.number, r.snapshot::text, r.counts, r.documents
+    SELECT {STATE}, r.number, r.snapshot::text, r.counts, r.documents
     FROM groundswell.state AS s LEFT JOIN LATERAL (
         SELECT number, snapshot, counts, documents,
                sum(greatest(changes, 1)) OVER (ORDER BY number) AS total
@@ -101,12 +101,12 @@ async def feed(connection: Connection, epoch: int | None, after: int, changes_ma
     """The rollups after number `after`; `epoch` None stands for a standby, here and below."""
     bound = [after, after + max(changes_max, 1), changes_max, after + 1]
     found = await fetch_all(connection, _FEED, bound)
-    state, first = State.of(found[0], standby=epoch is None), found[0][_WIDTH]
+    state, first = State.of(found[0], standby=epoch is None), found[0][WIDTH]
     epoch = state.epoch if epoch is None else epoch
     latest = Rollup(state.rollup, state.rolled)
     if after < 0 or after > state.rollup or (after < state.rollup and first != after + 1):
         return Feed(epoch, state.now, latest, (), behind=True)
-    rollups = tuple(_rollup(row[_WIDTH:]) for row in found if row[_WIDTH] is not None)
+    rollups = tuple(_rollup(row[WIDTH:]) for row in found if row[WIDTH] is not None)
     return Feed(epoch, state.now, latest, rollups)
 
 
@@ -130,7 +130,7 @@ async def counters(connection: Connection, epoch: int | None, keys: Sequence[Key
     found = await fetch_all(
         connection,
         f"""
-        SELECT {_STATE}, c.place, c.count, c.sum, c.born, c.changed
+        SELECT {STATE}, c.place, c.count, c.sum, c.born, c.changed
         FROM groundswell.state AS s LEFT JOIN LATERAL (
             SELECT w.place, k.* FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY
                 AS w (kind, target, place)
@@ -157,7 +157,7 @@ _CURRENT: Final = f"""
         SELECT kind, target, sum(count)::bigint AS count, sum(sum)::bigint AS sum
         FROM waiting WHERE type = 'count' GROUP BY kind, target
     )
-    SELECT {_STATE}, (SELECT count(*) FROM waiting),
+    SELECT {STATE}, (SELECT count(*) FROM waiting),
            coalesce(c.count, 0) + coalesce(q.count, 0), coalesce(c.sum, 0) + coalesce(q.sum, 0)
     FROM s, unnest(%s::text[], %s::text[]) WITH ORDINALITY AS w (kind, target, place)
     LEFT JOIN groundswell.counter AS c ON c.target = w.target AND c.kind = w.kind
@@ -172,7 +172,7 @@ async def current(
     """Counters with all that is committed; None where more than CURRENT_MAX events wait."""
     wanted = [[kind for kind, _ in keys], [str(target) for _, target in keys]]
     found = await fetch_all(connection, _CURRENT, wanted)
-    if found[0][_WIDTH] > CURRENT_MAX:
+    if found[0][WIDTH] > CURRENT_MAX:
         return None
     rows = tuple(Counter(count, sum_) for *_, count, sum_ in found)
     return rows, State.of(found[0], standby=False).now
@@ -183,7 +183,7 @@ async def documents(connection: Connection, epoch: int | None, ids: Sequence[str
     found = await fetch_all(
         connection,
         f"""
-        SELECT {_STATE}, o.id, o.type, o.version, o.xid, o.data::text
+        SELECT {STATE}, o.id, o.type, o.version, o.xid, o.data::text
         FROM groundswell.state AS s LEFT JOIN groundswell.object AS o ON o.id = ANY (%s::text[])
         """,
         [list(ids)],
@@ -228,13 +228,13 @@ async def edge(
     row = await fetch_one(
         connection,
         f"""
-        SELECT {_STATE}, {_edge_columns(kind)}
+        SELECT {STATE}, {_edge_columns(kind)}
         FROM groundswell.state AS s LEFT JOIN groundswell.edge_{kind.name} AS e
         ON e.target = %s::{SQL_TYPE[kind.target]} AND e.source = %s::{SQL_TYPE[kind.source]}
         """,
         [target, source],
     )
-    found = None if row[_WIDTH] is None else _edge(kind, row[_WIDTH:])
+    found = None if row[WIDTH] is None else _edge(kind, row[WIDTH:])
     return found, State.of(row, standby=standby).now
 
 
@@ -255,7 +255,7 @@ async def edges(
     found = await fetch_all(
         connection,
         f"""
-        SELECT {_STATE}, {_edge_columns(kind)}
+        SELECT {STATE}, {_edge_columns(kind)}
         FROM groundswell.state AS s LEFT JOIN LATERAL (
             SELECT * FROM groundswell.edge_{kind.name} WHERE {where}
             ORDER BY created_at {order}, {other} {order} LIMIT %s
@@ -264,7 +264,7 @@ async def edges(
         """,
         [*bound, window.limit + 1],
     )
-    listed = [_edge(kind, row[_WIDTH:]) for row in found if row[_WIDTH] is not None]
+    listed = [_edge(kind, row[WIDTH:]) for row in found if row[WIDTH] is not None]
     return page(listed, window, State.of(found[0], standby=standby).now, inverse=inverse)
 
 

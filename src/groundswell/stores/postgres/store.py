@@ -23,11 +23,13 @@ from groundswell.store import (
     Documents,
     Feed,
     Head,
+    Items,
     Page,
     Rolled,
+    Sight,
     Window,
 )
-from groundswell.stores.postgres import direct, planned, read
+from groundswell.stores.postgres import direct, items, planned, read
 from groundswell.stores.postgres.queues import Queue
 from groundswell.stores.postgres.schema import check
 from groundswell.stores.postgres.server import Connection, Server
@@ -218,6 +220,9 @@ class PostgresStore:
 
     async def current(self, keys: Sequence[Key]) -> tuple[tuple[Counter, ...], Revision] | None:  # noqa: D102
         return await self._read(read.current, keys)
+
+    async def items(self, sights: Sequence[Sight]) -> Items | None:  # noqa: D102
+        return await self._read(items.items, self._kinds, self.epoch, sights)
 
     async def documents(self, ids: Sequence[str]) -> Documents:  # noqa: D102
         return await self._read(read.documents, self.epoch, ids)

@@ -21,8 +21,10 @@ from groundswell.store import (
     Documents,
     Feed,
     Head,
+    Items,
     Page,
     Rolled,
+    Sight,
     Window,
 )
 from groundswell.stores.sqlite import read, write
@@ -158,6 +160,9 @@ class SqliteStore:
 
     async def current(self, keys: Sequence[Key]) -> tuple[tuple[Counter, ...], Revision] | None:  # noqa: D102
         return await self._read(read.current, keys)
+
+    async def items(self, sights: Sequence[Sight]) -> Items | None:  # noqa: D102
+        return await self._read(read.items, self.epoch, sights)
 
     async def documents(self, ids: Sequence[str]) -> Documents:  # noqa: D102
         return await self._read(read.documents, self.epoch, ids)
