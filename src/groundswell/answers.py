@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
-from groundswell.errors import BadRequest, GroundswellError
-from groundswell.kinds import Kind
-from groundswell.model import INT_MAX, PAGE_MAX, Counter, Edge, Key
+from groundswell.errors import BadRequest, GroundswellError, TooLarge
+from groundswell.kinds import Kind, Kinds, check_id
+from groundswell.model import (
+    INT_MAX,
+    ITEMS_MAX,
+    NEWEST_MAX,
+    PAGE_MAX,
+    Counter,
+    Edge,
+    Id,
+    Key,
+    Level,
+)
 from groundswell.reader import Served, Want
-from groundswell.store import Cursor, Window
-from groundswell.wire import CountItem, EdgeItem, ListQuery, ReadInfo
+from groundswell.store import Cursor, Item, Sight, Window
+from groundswell.wire import CountItem, EdgeItem, ListQuery, PageItem, ReadInfo
+
+_STRICTNESS: Final = {level: rank for rank, level in enumerate(Level)}
+
+
+def strictest(kinds: Iterable[Kind]) -> Level:
+    """The level of a read of all these kinds that names none."""
+    return max((kind.consistency for kind in kinds), key=_STRICTNESS.__getitem__)
 
 
 def overlaid(key: Key, row: Counter, served: Served[Counter]) -> tuple[int, int, int]:
@@ -28,6 +46,42 @@ def item(key: Key, row: Counter, served: Served[Counter], kind: Kind) -> CountIt
         count=count,
         pending=pending,
         sum=None if kind.value is None else sum_,
+    )
+
+
+def sights(kinds: Kinds, keys: Sequence[Key], viewer: Id | None, newest: int) -> list[Sight]:
+    """What a page asks for, checked; BadRequest and its subclasses."""
+    if not keys:
+        raise BadRequest("No keys were given.")
+    if len(keys) > ITEMS_MAX:
+        raise TooLarge(f"{len(keys)} keys in one page; the limit is {ITEMS_MAX}.")
+    if not 0 <= newest <= NEWEST_MAX:
+        raise BadRequest(f"newest must be from 0 to {NEWEST_MAX}.")
+    asked: dict[str, tuple[Kind, Id | None, int]] = {}
+    for name in {name for name, _ in keys}:
+        kind = kinds[name]
+        mine = None
+        if viewer is not None and kind.unique:
+            mine = check_id(kind.source, viewer, f"viewer, as a source of kind {name},")
+        asked[name] = kind, mine, newest if kind.unique else 0
+    found = []
+    for name, target in keys:
+        kind, mine, listed = asked[name]
+        found.append(Sight((name, check_id(kind.target, target, "target")), mine, listed))
+    return found
+
+
+def page_item(kinds: Kinds, sight: Sight, item: Item) -> PageItem:
+    """One item of a page."""
+    name, target = sight.key
+    return PageItem(
+        kind=name,
+        target=target,
+        count=item.counter.count,
+        pending=0,
+        newest=item.newest,
+        sum=None if kinds[name].value is None else item.counter.sum,
+        viewer=item.viewer,
     )
 
 

@@ -16,6 +16,7 @@ from groundswell.wire import (
     EdgesAnswer,
     ListQuery,
     ObjectAnswer,
+    PageAnswer,
     ReadOptions,
     StatusAnswer,
 )
@@ -51,6 +52,20 @@ class Api(Protocol):
         self, keys: Sequence[Key], options: ReadOptions, tokens: str | None = None
     ) -> Reply[CountsAnswer]:
         """Up to 1,000 counts, all at one revision; the strictest level of their kinds, if none is named."""
+
+    async def page(
+        self,
+        keys: Sequence[Key],
+        options: ReadOptions,
+        tokens: str | None = None,
+        *,
+        viewer: Id | None = None,
+        newest: int = 3,
+    ) -> Reply[PageAnswer]:
+        """Up to 200 counts, each with up to 50 of its newest edges and whether `viewer` has one.
+
+        All at one revision; the strictest level of their kinds, if none is named.
+        """
 
     async def edge(
         self,

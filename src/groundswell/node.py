@@ -12,7 +12,18 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from groundswell.answers import age_ms, edge_item, info, item, learnt, overlaid, window
+from groundswell.answers import (
+    age_ms,
+    edge_item,
+    info,
+    item,
+    learnt,
+    overlaid,
+    page_item,
+    sights,
+    strictest,
+    window,
+)
 from groundswell.api import Reply
 from groundswell.committer import Committer
 from groundswell.consistency import Level
@@ -40,6 +51,7 @@ from groundswell.wire import (
     EdgesAnswer,
     ListQuery,
     ObjectAnswer,
+    PageAnswer,
     ReadInfo,
     ReadOptions,
     ReplicaStatus,
@@ -52,8 +64,6 @@ T = TypeVar("T")
 
 WAIT_MS_MAX: Final = 60_000
 STANDBY: Final = "standby"
-
-_STRICTNESS: Final = {level: rank for rank, level in enumerate(Level)}
 
 
 class Tuning(msgspec.Struct, frozen=True, kw_only=True):
@@ -251,8 +261,7 @@ class Node:
             raise TooLarge(f"{len(keys)} keys in one read; the limit is {KEYS_MAX}.")
         checked = [self.kinds.key(kind, target) for kind, target in keys]
         declared = {kind: self.kinds[kind] for kind, _ in keys}
-        strictest = max((k.consistency for k in declared.values()), key=_STRICTNESS.__getitem__)
-        want = self._want(strictest, options)
+        want = self._want(strictest(declared.values()), options)
         session = self._tokens.decode(tokens)
         served = await self._reader.counters(checked, want, session)
         items = [
@@ -261,6 +270,29 @@ class Node:
         ]
         return Reply(
             CountsAnswer(items, info(want, served)),
+            self._tokens.after_read(want.level, session, served.revision),
+        )
+
+    async def page(  # noqa: D102
+        self,
+        keys: Sequence[Key],
+        options: ReadOptions,
+        tokens: str | None = None,
+        *,
+        viewer: Id | None = None,
+        newest: int = 3,
+    ) -> Reply[PageAnswer]:
+        asked = sights(self.kinds, keys, viewer, newest)
+        declared = {self.kinds[kind] for kind, _ in keys}
+        want = self._want(strictest(declared), options)
+        session = self._tokens.decode(tokens)
+        served = await self._reader.items(asked, want, session)
+        items = [
+            page_item(self.kinds, sight, found)
+            for sight, found in zip(asked, served.rows, strict=True)
+        ]
+        return Reply(
+            PageAnswer(items, info(want, served)),
             self._tokens.after_read(want.level, session, served.revision),
         )
 

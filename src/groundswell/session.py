@@ -12,7 +12,15 @@ from groundswell.errors import GroundswellError, by_code
 from groundswell.model import Add, Delete, Edge, Id, Key, Level, Put, Remove, Tally, Write
 from groundswell.revision import SessionToken
 from groundswell.store import Outcome, Refused, Stored
-from groundswell.wire import CountAnswer, CountItem, ListQuery, ReadInfo, ReadOptions, StatusAnswer
+from groundswell.wire import (
+    CountAnswer,
+    CountItem,
+    ListQuery,
+    PageItem,
+    ReadInfo,
+    ReadOptions,
+    StatusAnswer,
+)
 
 Fallback = Literal["primary", "none"]
 T = TypeVar("T")
@@ -29,6 +37,20 @@ class Count(msgspec.Struct, frozen=True, kw_only=True):
     level: Level  # the level that was met
     served_by: str
     age_ms: float | None  # everything acknowledged longer ago is in it; None: not known
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """One (kind, target) of a page, and how it was read."""
+
+    kind: str
+    target: Id
+    value: int
+    sum: int | None  # of the edges' values, for kinds that have them
+    viewer: bool | None  # whether the viewer's edge exists; None: nobody asked, or it is a tally
+    newest: list[Edge]  # newest first
+    level: Level
+    served_by: str
+    age_ms: float | None
 
 
 class Object(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,6 +175,24 @@ class Session:
         options = _options(level, max_age_ms, wait_ms, fallback)
         answer = await self._call(self._api.counts(keys, options, self.token))
         return [_count(item.kind, item.target, item, answer.read) for item in answer.counts]
+
+    async def page(
+        self,
+        keys: Sequence[Key],
+        *,
+        viewer: Id | None = None,
+        newest: int = 3,
+        level: Level | str | None = None,
+        max_age_ms: int | None = None,
+        wait_ms: int | None = None,
+        fallback: Fallback = "primary",
+    ) -> list[Item]:
+        """Up to 200 counts, each with up to 50 newest edges and whether `viewer` has one: one state."""
+        options = _options(level, max_age_ms, wait_ms, fallback)
+        answer = await self._call(
+            self._api.page(keys, options, self.token, viewer=viewer, newest=newest)
+        )
+        return [_item(item, answer.read) for item in answer.items]
 
     async def edge(
         self, kind: str, target: Id, source: Id, *, level: Level | str | None = None
@@ -280,6 +320,30 @@ def _count(kind: str, target: Id, found: CountAnswer | CountItem, read: ReadInfo
         value=found.count,
         sum=found.sum,
         pending=found.pending,
+        level=read.consistency,
+        served_by=read.served_by,
+        age_ms=read.age_ms,
+    )
+
+
+def _item(found: PageItem, read: ReadInfo) -> Item:
+    return Item(
+        kind=found.kind,
+        target=found.target,
+        value=found.count,
+        sum=found.sum,
+        viewer=found.viewer,
+        newest=[
+            Edge(
+                kind=found.kind,
+                target=found.target,
+                source=edge.source,
+                created_ms=edge.created_ms,
+                value=edge.value,
+                data=edge.data,
+            )
+            for edge in found.newest
+        ],
         level=read.consistency,
         served_by=read.served_by,
         age_ms=read.age_ms,

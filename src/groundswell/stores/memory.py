@@ -300,11 +300,11 @@ class MemoryStore:
 
     async def items(self, sights: Sequence[Sight]) -> Items | None:  # noqa: D102
         self._check_open()
-        read = await self.counters([sight.key for sight in sights])
-        rows = tuple(map(self._item_row, sights, read.rows))
+        rows = tuple(map(self._item_row, sights))
         return Items(rows, self.epoch, self._rolled.number, Revision.upto(self._xid))
 
-    def _item_row(self, sight: Sight, row: CounterRow) -> ItemRow:
+    def _item_row(self, sight: Sight) -> ItemRow:
+        row = self._counters.get(sight.key, CounterRow(Counter(0), 0, 0))
         waiting = [effects[sight.key] for _, effects, _ in self._queue if sight.key in effects]
         counter = Counter(
             row.counter.count + sum(effect.count for effect in waiting),
