@@ -117,6 +117,8 @@ def test_edges_that_did_not_change_since_are_taken_over(rollup: int) -> None:
 )
 def test_edges_of_another_state_are_not_taken_over(rollup: int, found: ItemRow) -> None:
     replica = replica_at(5)
+    replica.apply(Rollup(6, Revision.upto(60), (CountChange(*ONE, 2, 0),)))  # it knows the count
+    replica.standing = replica_at(5).standing
     replica.fill_items([MINE], read_at(rollup, found))
     assert held(replica) is None
     assert held(replica, Sight(ONE, None, 2)) is None

@@ -9,7 +9,7 @@ async with groundswell.open("sqlite:///groundswell.db") as gs:
 """
 
 from groundswell.model import Add, Delete, Edge, Level, Put, Remove, Tally
-from groundswell.session import Count, EdgePage, Groundswell, Object, Session
+from groundswell.session import Count, EdgePage, Groundswell, Item, Object, Session
 from groundswell.store import Changed, Refused, Stored
 from groundswell.wiring import connect, open
 
@@ -21,6 +21,7 @@ __all__ = [
     "Edge",
     "EdgePage",
     "Groundswell",
+    "Item",
     "Level",
     "Object",
     "Put",

@@ -58,7 +58,7 @@ def sights(kinds: Kinds, keys: Sequence[Key], viewer: Id | None, newest: int) ->
     if not 0 <= newest <= NEWEST_MAX:
         raise BadRequest(f"newest must be from 0 to {NEWEST_MAX}.")
     asked: dict[str, tuple[Kind, Id | None, int]] = {}
-    for name in {name for name, _ in keys}:
+    for name in dict.fromkeys(name for name, _ in keys):
         kind = kinds[name]
         mine = None
         if viewer is not None and kind.unique:

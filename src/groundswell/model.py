@@ -63,7 +63,7 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     data: Data = None
 
 
-class Newest(msgspec.Struct, frozen=True, omit_defaults=True):
+class Newest(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One of the newest edges of a target that is named beside them."""
 
     source: Id

@@ -283,7 +283,7 @@ class Node:
         newest: int = 3,
     ) -> Reply[PageAnswer]:
         asked = sights(self.kinds, keys, viewer, newest)
-        declared = {self.kinds[kind] for kind, _ in keys}
+        declared = [self.kinds[kind] for kind in {kind for kind, _ in keys}]
         want = self._want(strictest(declared), options)
         session = self._tokens.decode(tokens)
         served = await self._reader.items(asked, want, session)

@@ -133,7 +133,7 @@ class Documents(msgspec.Struct, frozen=True):
     revision: Revision
 
 
-class Sight(msgspec.Struct, frozen=True):
+class Sight(msgspec.Struct, frozen=True, gc=False):
     """What is asked of one (kind, target) at once; of a kind without edges only the count."""
 
     key: Key
@@ -141,7 +141,7 @@ class Sight(msgspec.Struct, frozen=True):
     newest: int = 0  # edges wanted
 
 
-class Item(msgspec.Struct, frozen=True):
+class Item(msgspec.Struct, frozen=True, gc=False):
     """What a sight shows, in one state."""
 
     counter: Counter

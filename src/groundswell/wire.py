@@ -70,7 +70,7 @@ class CountsAnswer(msgspec.Struct, frozen=True):
     read: ReadInfo
 
 
-class PageItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class PageItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One (kind, target) of a page."""
 
     kind: str

@@ -91,8 +91,9 @@ class _Rows(Generic[K, V]):
 
 
 class _Listed(NamedTuple):
-    """The newest edges of a target, as long as nothing about it changes."""
+    """A target's count and newest edges, as long as nothing about it changes."""
 
+    counter: Counter
     number: int  # no two lists of a replica ever had the same
     asked: int  # how many were asked for: where fewer are held, there are no more
     edges: tuple[Newest, ...]
@@ -148,21 +149,17 @@ class MemoryReplica:
         return Held(self.standing, [self._item(sight) for sight in sights])
 
     def _item(self, sight: Sight) -> Item | None:
-        counter = self._counters.one(sight.key)
-        if counter is None:
-            return None
         if not sight.newest and sight.viewer is None:
-            return Item(counter)
+            counter = self._counters.one(sight.key)
+            return None if counter is None else Item(counter)
         listed = self._lists.one(sight.key)
         if listed is None or not _holds(listed, sight.newest):
             return None
-        newest = listed.edges
-        if len(newest) > sight.newest:
-            newest = newest[: sight.newest]
+        newest = listed.edges[: sight.newest]
         if sight.viewer is None:
-            return Item(counter, newest)
+            return Item(listed.counter, newest)
         viewer = self._flags.one((listed.number, sight.viewer))
-        return None if viewer is None else Item(counter, newest, viewer)
+        return None if viewer is None else Item(listed.counter, newest, viewer)
 
     def fill_counters(self, keys: Sequence[Key], read: Counters) -> None:  # noqa: D102
         here = self.standing.rollup
@@ -190,13 +187,13 @@ class MemoryReplica:
     def _fill_edges(self, sight: Sight, row: ItemRow) -> None:
         here, item = self.standing.rollup, row.item
         if row.row.born > here:
-            item = Item(item.counter, (), None if item.viewer is None else False)  # not one yet
+            item = Item(Counter(0), (), None if item.viewer is None else False)  # not one yet
         elif row.waiting or row.row.changed > here:
             return
         listed = self._lists.one(sight.key)
         if listed is None or not _holds(listed, sight.newest):
             number = next(self._numbers) if listed is None else listed.number
-            listed = _Listed(number, sight.newest, item.newest)
+            listed = _Listed(item.counter, number, sight.newest, item.newest)
             self._lists[sight.key] = listed
         if sight.viewer is not None and item.viewer is not None:
             self._flags[listed.number, sight.viewer] = item.viewer
