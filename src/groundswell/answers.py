@@ -71,8 +71,8 @@ def sights(kinds: Kinds, keys: Sequence[Key], viewer: Id | None, newest: int) ->
     return found
 
 
-def page_item(kinds: Kinds, sight: Sight, item: Item) -> PageItem:
-    """One item of a page."""
+def page_item(sight: Sight, item: Item, *, valued: bool) -> PageItem:
+    """One item of a page; `valued` says that its kind has values."""
     name, target = sight.key
     return PageItem(
         kind=name,
@@ -80,7 +80,7 @@ def page_item(kinds: Kinds, sight: Sight, item: Item) -> PageItem:
         count=item.counter.count,
         pending=0,
         newest=item.newest,
-        sum=None if kinds[name].value is None else item.counter.sum,
+        sum=item.counter.sum if valued else None,
         viewer=item.viewer,
     )
 

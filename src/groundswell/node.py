@@ -287,8 +287,9 @@ class Node:
         want = self._want(strictest(declared), options)
         session = self._tokens.decode(tokens)
         served = await self._reader.items(asked, want, session)
+        valued = {kind.name for kind in declared if kind.value is not None}
         items = [
-            page_item(self.kinds, sight, found)
+            page_item(sight, found, valued=sight.key[0] in valued)
             for sight, found in zip(asked, served.rows, strict=True)
         ]
         return Reply(

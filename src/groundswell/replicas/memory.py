@@ -149,17 +149,18 @@ class MemoryReplica:
         return Held(self.standing, [self._item(sight) for sight in sights])
 
     def _item(self, sight: Sight) -> Item | None:
-        if not sight.newest and sight.viewer is None:
+        wanted, viewer = sight.newest, sight.viewer
+        if not wanted and viewer is None:
             counter = self._counters.one(sight.key)
             return None if counter is None else Item(counter)
         listed = self._lists.one(sight.key)
-        if listed is None or not _holds(listed, sight.newest):
+        if listed is None or not _holds(listed, wanted):
             return None
-        newest = listed.edges[: sight.newest]
-        if sight.viewer is None:
-            return Item(listed.counter, newest)
-        viewer = self._flags.one((listed.number, sight.viewer))
-        return None if viewer is None else Item(listed.counter, newest, viewer)
+        counter, number, _, edges = listed
+        if viewer is None:
+            return Item(counter, edges[:wanted])
+        flag = self._flags.one((number, viewer))
+        return None if flag is None else Item(counter, edges[:wanted], flag)
 
     def fill_counters(self, keys: Sequence[Key], read: Counters) -> None:  # noqa: D102
         here = self.standing.rollup

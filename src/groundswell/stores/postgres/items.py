@@ -98,7 +98,8 @@ def _item_row(row: _Row, sight: Sight, exists: bool) -> ItemRow:
 
 @lru_cache(maxsize=1_000)
 def _sql(list_kinds: tuple[Kind, ...], edge_kinds: tuple[Kind, ...], depth: int) -> str:
-    # The limit stands in the text: the planner has to know that it is short.
+    # The limit stands in the text: the planner has to know that it is short. OFFSET 0 keeps it from joining
+    # with a whole table, which is small only until the next spike.
     lists = " UNION ALL ".join(_lists_sql(kind, depth) for kind in list_kinds) or _NO_LISTS
     edges = " UNION ALL ".join(map(_edges_sql, edge_kinds)) or _NO_EDGES
     return f"""
@@ -114,7 +115,10 @@ def _sql(list_kinds: tuple[Kind, ...], edge_kinds: tuple[Kind, ...], depth: int)
                     w.place, coalesce(c.count, 0), coalesce(c.sum, 0), coalesce(c.born, 0),
                     coalesce(c.changed, 0), q.count, q.sum, l.edges)), '[]')::text
                 FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS w (kind, target, place)
-                LEFT JOIN groundswell.counter AS c ON c.target = w.target AND c.kind = w.kind
+                LEFT JOIN LATERAL (
+                    SELECT * FROM groundswell.counter AS k
+                    WHERE k.target = w.target AND k.kind = w.kind OFFSET 0
+                ) AS c ON true
                 LEFT JOIN queued AS q ON q.target = w.target AND q.kind = w.kind
                 LEFT JOIN lists AS l ON l.place = w.place),
                (SELECT coalesce(array_agg(place), '{{}}') FROM ({edges}) AS found)
@@ -138,5 +142,7 @@ def _edges_sql(kind: Kind) -> str:
     return f"""
         SELECT w.place
         FROM unnest(%s::{SQL_TYPE[kind.target]}[], %s::{SQL_TYPE[kind.source]}[], %s::bigint[])
-            AS w (target, source, place)
-        JOIN groundswell.edge_{kind.name} AS e ON e.target = w.target AND e.source = w.source"""
+            AS w (target, source, place),
+            LATERAL (
+                SELECT FROM groundswell.edge_{kind.name} AS e
+                WHERE e.target = w.target AND e.source = w.source OFFSET 0) AS found"""
