@@ -2,10 +2,9 @@
 
     python benchmarks/page.py [--runs 3] [--seconds 5] [--quick] [--store URL] [--json FILE]
 
-Hot: a replica holds everything, viewers are drawn from 100. The primary: the same page at `linearizable`, one
-after the other. Prints medians with minimum and maximum; exit
-code 1 where a target is missed. Starts a PostgreSQL server of its own unless `--store` names one whose
-user may create databases. Needs wrk.
+Held: a replica has it all, viewers are drawn from 100. Primary: the same at `linearizable`, one after the
+other. Prints medians with minimum and maximum; exit code 1 where a target is missed. Starts a PostgreSQL
+server of its own unless `--store` names one whose user may create databases. Needs wrk.
 """
 
 from __future__ import annotations

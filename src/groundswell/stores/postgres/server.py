@@ -38,8 +38,8 @@ CLOSE_S: Final = 10.0
 
 # What durability, the order of visibility and the plans rest on, whatever the role's defaults are.
 # No statement here wants a sequential scan, nor a bitmap scan, which would sort all edges of a hot target
-# for the newest few. The planner cannot know the size of a queue's tables, nor does it find a better plan by
-# looking at the parameters: it would spend more time than the execution.
+# for the newest few. The planner cannot know the size of a queue's tables, nor does it find a better plan
+# by looking at the parameters: it would spend more time than the execution.
 _SESSION: Final = """
     SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')
                       WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false),
