@@ -587,6 +587,60 @@ async def test_a_refused_read_leaves_the_session_as_it_is(far: Groundswell, targ
     assert (await me.count("like", target)).value == 1
 
 
+async def test_a_page_is_the_same_everywhere(gs: Groundswell, target: int) -> None:
+    me = gs.session()
+    await me.add("review", target, 1, value=2, data={"text": "so-so"})
+    await me.add("review", target, 2, value=5)
+    await me.tally("view", target)
+    keys = [("review", target), ("view", target), ("like", target)]
+    review, view, like = await me.page(keys, viewer=2)
+    assert (review.kind, review.target, review.value, review.sum) == ("review", target, 2, 7)
+    assert [(edge.target, edge.source, edge.value) for edge in review.newest] == [
+        (target, 2, 5),
+        (target, 1, 2),
+    ]
+    assert review.newest[1] == await me.edge("review", target, 1)
+    assert (review.viewer, view.viewer, like.viewer) == (True, None, False)
+    assert (view.value, view.sum, view.newest) == (1, None, [])
+    assert (review.level, review.served_by) == (like.level, like.served_by)
+    assert review.level is Level.CAUSAL
+    [alone] = await me.page(keys[:1], newest=0, level="linearizable")
+    assert (alone.newest, alone.viewer, alone.served_by, alone.age_ms) == ([], None, "primary", 0.0)
+    with pytest.raises(BadRequest, match="No keys"):
+        await me.page([])
+    with pytest.raises(TooLarge):
+        await me.page([("like", n) for n in range(201)])
+    with pytest.raises(BadRequest, match="0 to 50"):
+        await me.page(keys, newest=51)
+    with pytest.raises(BadRequest, match="source of kind review"):
+        await me.page(keys, viewer="me")
+    with pytest.raises(UnknownKind):
+        await me.page([("nope", 1)])
+
+
+async def test_pages_are_of_one_revision(far: Groundswell, target: int) -> None:
+    both, done = [("like", target), ("follow", target)], asyncio.Event()
+
+    async def writing() -> None:
+        for source in range(40):
+            pair = [Add("like", target, source), Add("follow", target, source)]
+            if source % 2:
+                pair.reverse()
+            await far.session().write(pair, atomic=True)
+            await asyncio.sleep(0.005)
+        done.set()
+
+    async def reading(level: str) -> None:
+        while not done.is_set():
+            likes, follows = await far.session().page(both, viewer=5, newest=50, level=level)
+            assert likes.value == follows.value == len(likes.newest) == len(follows.newest)
+            assert [e.source for e in likes.newest] == [e.source for e in follows.newest]
+            assert likes.viewer == follows.viewer == any(e.source == 5 for e in likes.newest)
+            await asyncio.sleep(0.001)
+
+    await asyncio.gather(writing(), *(reading(level) for level in Level))
+
+
 async def test_counts_are_of_one_revision(far: Groundswell, target: int) -> None:
     both, done = [("like", target), ("follow", target)], asyncio.Event()
 

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
-from groundswell.errors import BadRequest, GroundswellError
-from groundswell.kinds import Kind, Kinds, ValueRange
-from groundswell.model import INT_MAX, PAGE_MAX, Account, Counter, Edge, Key, Level, Movement
+from groundswell.errors import BadRequest, GroundswellError, TooLarge
+from groundswell.kinds import Kind, Kinds, ValueRange, check_id
+from groundswell.model import (
+    INT_MAX,
+    ITEMS_MAX,
+    NEWEST_MAX,
+    PAGE_MAX,
+    Account,
+    Counter,
+    Edge,
+    Id,
+    Key,
+    Level,
+    Movement,
+)
 from groundswell.reader import Served, Want
-from groundswell.store import Cursor, Moved, Window
+from groundswell.store import Cursor, Item, Moved, Sight, Window
 from groundswell.stream import News
 from groundswell.trending import Trends
 from groundswell.wire import (
@@ -21,6 +33,7 @@ from groundswell.wire import (
     HistoryQuery,
     ListQuery,
     MovementItem,
+    PageItem,
     RatingAnswer,
     ReadInfo,
     StreamEvent,
@@ -30,6 +43,13 @@ from groundswell.wire import (
     TrendingQuery,
     TrendItem,
 )
+
+_STRICTNESS: Final = {level: rank for rank, level in enumerate(Level)}
+
+
+def strictest(kinds: Iterable[Kind]) -> Level:
+    """The level of a read of all these kinds that names none."""
+    return max((kind.consistency for kind in kinds), key=_STRICTNESS.__getitem__)
 
 
 def overlaid(key: Key, row: Counter, served: Served[Counter]) -> tuple[int, int, int]:
@@ -59,6 +79,42 @@ def rating_answer(
     histogram = {v: row[0] for v, row in zip(values.buckets, found[1:], strict=True)}
     average = sum_ / count if count else None
     return RatingAnswer(count, sum_, average, histogram or None, pending, read)
+
+
+def sights(kinds: Kinds, keys: Sequence[Key], viewer: Id | None, newest: int) -> list[Sight]:
+    """What a page asks for, checked; BadRequest and its subclasses."""
+    if not keys:
+        raise BadRequest("No keys were given.")
+    if len(keys) > ITEMS_MAX:
+        raise TooLarge(f"{len(keys)} keys in one page; the limit is {ITEMS_MAX}.")
+    if not 0 <= newest <= NEWEST_MAX:
+        raise BadRequest(f"newest must be from 0 to {NEWEST_MAX}.")
+    asked: dict[str, tuple[Kind, Id | None, int]] = {}
+    for name in dict.fromkeys(name for name, _ in keys):
+        kind = kinds[name]
+        mine = None
+        if viewer is not None and kind.unique:
+            mine = check_id(kind.source, viewer, f"viewer, as a source of kind {name},")
+        asked[name] = kind, mine, newest if kind.unique else 0
+    found = []
+    for name, target in keys:
+        kind, mine, listed = asked[name]
+        found.append(Sight((name, check_id(kind.target, target, "target")), mine, listed))
+    return found
+
+
+def page_item(sight: Sight, item: Item, *, valued: bool) -> PageItem:
+    """One item of a page; `valued` says that its kind has values."""
+    name, target = sight.key
+    return PageItem(
+        kind=name,
+        target=target,
+        count=item.counter.count,
+        pending=0,
+        newest=item.newest,
+        sum=item.counter.sum if valued else None,
+        viewer=item.viewer,
+    )
 
 
 def info(want: Want, served: Served[Any]) -> ReadInfo:

@@ -20,6 +20,7 @@ from groundswell.wire import (
     MovementAnswer,
     MovementsAnswer,
     ObjectAnswer,
+    PageAnswer,
     RatingAnswer,
     ReadOptions,
     StatusAnswer,
@@ -64,6 +65,20 @@ class Api(Protocol):
         self, kind: str, target: Id, options: ReadOptions, tokens: str | None = None
     ) -> Reply[RatingAnswer]:
         """Count, sum, average and histogram of a kind with values; BadRequest for another."""
+
+    async def page(
+        self,
+        keys: Sequence[Key],
+        options: ReadOptions,
+        tokens: str | None = None,
+        *,
+        viewer: Id | None = None,
+        newest: int = 3,
+    ) -> Reply[PageAnswer]:
+        """Up to 200 counts, each with up to 50 of its newest edges and whether `viewer` has one.
+
+        All at one revision; the strictest level of their kinds, if none is named.
+        """
 
     async def edge(
         self,

@@ -166,6 +166,20 @@ class HttpApi:
         path = _path("ratings", kind, target)
         return await self._call("GET", path, wire.RatingAnswer, tokens, query=options)
 
+    async def page(  # noqa: D102
+        self,
+        keys: Sequence[Key],
+        options: wire.ReadOptions,
+        tokens: str | None = None,
+        *,
+        viewer: Id | None = None,
+        newest: int = 3,
+    ) -> Reply[wire.PageAnswer]:
+        body = wire.PageRequest(list(keys), viewer, newest)
+        return await self._call(
+            "POST", "/v1/page", wire.PageAnswer, tokens, query=options, body=body
+        )
+
     async def edge(  # noqa: D102
         self,
         kind: str,

@@ -15,6 +15,8 @@ KEYS_MAX: Final = 1_000  # in one read
 STREAM_KEYS_MAX: Final = 100  # of one stream of counts
 TRENDS_MAX: Final = 100  # targets in one answer
 PAGE_MAX: Final = 1_000  # edges in one page of a list
+ITEMS_MAX: Final = 200  # keys in one page of a feed
+NEWEST_MAX: Final = 50  # edges listed with each of them
 VALUE_MAX: Final = 2**31 - 1  # of an edge or a tally: 2**32 of them still fit a 64-bit sum
 INT_MAX: Final = 2**63 - 1
 EXPIRES_S_MAX: Final = 10 * 366 * 86_400  # of a hold or a claim
@@ -64,6 +66,15 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     value: int | None = None
     data: Data = None
     expires_ms: int | None = None  # Unix time from which a claim counts for nothing
+
+
+class Newest(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One of the newest edges of a target that is named beside them."""
+
+    source: Id
+    created_ms: int  # Unix time
+    value: int | None = None
+    data: Data = None
 
 
 class Counter(msgspec.Struct, frozen=True, array_like=True):

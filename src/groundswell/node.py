@@ -23,9 +23,12 @@ from groundswell.answers import (
     learnt,
     movement_item,
     overlaid,
+    page_item,
     place,
     rating_answer,
+    sights,
     stream_event,
+    strictest,
     trending_answer,
     window,
 )
@@ -83,6 +86,7 @@ from groundswell.wire import (
     MovementAnswer,
     MovementsAnswer,
     ObjectAnswer,
+    PageAnswer,
     RatingAnswer,
     ReadInfo,
     ReadOptions,
@@ -101,8 +105,6 @@ WAIT_MS_MAX: Final = 60_000
 STANDBY: Final = "standby"
 SETTLE_S: Final = 0.5  # between two looks at what has expired
 SETTLED_MAX: Final = 1_000  # holds or claims, at one of them
-
-_STRICTNESS: Final = {level: rank for rank, level in enumerate(Level)}
 
 
 class Tuning(msgspec.Struct, frozen=True, kw_only=True):
@@ -310,8 +312,7 @@ class Node:
             raise TooLarge(f"{len(keys)} keys in one read; the limit is {KEYS_MAX}.")
         checked = [self.kinds.key(kind, target) for kind, target in keys]
         declared = {kind: self.kinds[kind] for kind, _ in keys}
-        strictest = max((k.consistency for k in declared.values()), key=_STRICTNESS.__getitem__)
-        want = self._want(strictest, options)
+        want = self._want(strictest(declared.values()), options)
         session = self._tokens.decode(tokens)
         served = await self._reader.counters(checked, want, session)
         items = [
@@ -339,6 +340,30 @@ class Node:
         served = await self._reader.counters(keys, want, session)
         answer = rating_answer(declared.value, keys, served, info(want, served))
         return Reply(answer, self._tokens.after_read(want.level, session, served.revision))
+
+    async def page(  # noqa: D102
+        self,
+        keys: Sequence[Key],
+        options: ReadOptions,
+        tokens: str | None = None,
+        *,
+        viewer: Id | None = None,
+        newest: int = 3,
+    ) -> Reply[PageAnswer]:
+        asked = sights(self.kinds, keys, viewer, newest)
+        declared = [self.kinds[kind] for kind in {kind for kind, _ in keys}]
+        want = self._want(strictest(declared), options)
+        session = self._tokens.decode(tokens)
+        served = await self._reader.items(asked, want, session)
+        valued = {kind.name for kind in declared if kind.value is not None}
+        items = [
+            page_item(sight, found, valued=sight.key[0] in valued)
+            for sight, found in zip(asked, served.rows, strict=True)
+        ]
+        return Reply(
+            PageAnswer(items, info(want, served)),
+            self._tokens.after_read(want.level, session, served.revision),
+        )
 
     def _want(self, default: Level, options: ReadOptions) -> Want:
         level = options.consistency or default

@@ -16,10 +16,11 @@ from groundswell.current import Current
 from groundswell.errors import BadToken, ReplicaLate
 from groundswell.fills import Fills
 from groundswell.model import Counter, Document, Key
+from groundswell.pages import Pages
 from groundswell.replica import Held, Replica
 from groundswell.revision import NOTHING, Revision, SessionToken
 from groundswell.rollup import RollupWorker
-from groundswell.store import Source, Store
+from groundswell.store import Item, Sight, Source, Store
 from groundswell.telemetry import Telemetry
 
 PRIMARY: Final = "primary"
@@ -71,6 +72,7 @@ class Reader:
         self._telemetry = telemetry
         self._fills = Fills(source or store)
         self._current = Current(store, worker)
+        self._pages = Pages(store, replicas, worker)
         self._turns = itertools.count()
         self._moved = asyncio.Event()
         self._known = NOTHING  # the newest state of the store that this reader has heard of
@@ -126,6 +128,25 @@ class Reader:
             ids, want, token, self._fills.documents, self._primary_documents, additive=False
         )
 
+    def items(
+        self, sights: Sequence[Sight], want: Want, token: SessionToken | None
+    ) -> Coroutine[Any, Any, Served[Item]]:
+        """Items of a page, all in one state; the same errors as for counters.
+
+        Own writes cannot be added on top of lists: what serves has to show them. Where a replica lacks
+        items, the read that would fill it answers at once, if the primary may.
+        """
+        held = self._pages.held if want.primary else self._pages.filled
+        return self._read(
+            sights,
+            want,
+            token,
+            held,
+            self._pages.current,
+            additive=False,
+            patient=not want.primary,
+        )
+
     async def _primary_documents(self, ids: Sequence[str]) -> tuple[list[Document], Revision]:
         read = await self._store.documents(ids)
         rows = zip(ids, read.rows, strict=True)
@@ -140,7 +161,9 @@ class Reader:
         primary: Callable[[Sequence[K]], Awaitable[tuple[list[T], Revision]]],
         *,
         additive: bool,
+        patient: bool = True,
     ) -> Served[T]:
+        """`patient` says to wait for a replica that has the rows, and not only for one that qualifies."""
         began_s = now_s = self._clock()
         while True:
             moved = self._moved
@@ -175,6 +198,8 @@ class Reader:
             await self.check(token)
             left_s = began_s + want.wait_s - self._clock()
             if decision is Elsewhere.PRIMARY or left_s <= 0:
+                break
+            if not patient and decision is not Elsewhere.WAIT:
                 break
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left_s):

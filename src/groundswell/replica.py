@@ -9,7 +9,7 @@ import msgspec
 
 from groundswell.consistency import Standing
 from groundswell.model import Counter, Document, Key
-from groundswell.store import Counters, Documents, Rollup
+from groundswell.store import Counters, Documents, Item, Items, Rollup, Sight
 
 T = TypeVar("T")
 
@@ -49,6 +49,9 @@ class Replica(Protocol):
     async def documents(self, ids: Sequence[str]) -> Held[Document]:
         """These objects; deleted ones, and those that do not exist, with `data` None."""
 
+    async def items(self, sights: Sequence[Sight]) -> Held[Item]:
+        """These items: counters with newest edges and single edges, each whole or not at all."""
+
     def fill_counters(self, keys: Sequence[Key], read: Counters) -> None:
         """Take over rows read from the store, as far as they are valid where the replica stands.
 
@@ -58,3 +61,9 @@ class Replica(Protocol):
 
     def fill_documents(self, ids: Sequence[str], read: Documents) -> None:
         """The same for objects."""
+
+    def fill_items(self, sights: Sequence[Sight], read: Items) -> None:
+        """The same for items, whose edges are as they were when they were read, not at its rollup.
+
+        So edges are valid only if, beside that, nothing about their key was waiting for a rollup.
+        """

@@ -34,6 +34,7 @@ from groundswell.wire import (
     HistoryQuery,
     ListQuery,
     MovementItem,
+    PageItem,
     ReadInfo,
     ReadOptions,
     StatusAnswer,
@@ -69,6 +70,20 @@ class Rating(msgspec.Struct, frozen=True, kw_only=True):
     average: float | None  # None: there are none
     histogram: dict[int, int] | None  # how many edges have each value; None: the kind counts none
     pending: int  # how much of the count is the session's own writes that the replica had not seen
+    level: Level
+    served_by: str
+    age_ms: float | None
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """One (kind, target) of a page, and how it was read."""
+
+    kind: str
+    target: Id
+    value: int
+    sum: int | None  # of the edges' values, for kinds that have them
+    viewer: bool | None  # whether the viewer's edge exists; None: nobody asked, or it is a tally
+    newest: list[Edge]  # newest first
     level: Level
     served_by: str
     age_ms: float | None
@@ -297,6 +312,24 @@ class Session:
             age_ms=found.read.age_ms,
         )
 
+    async def page(
+        self,
+        keys: Sequence[Key],
+        *,
+        viewer: Id | None = None,
+        newest: int = 3,
+        level: Level | str | None = None,
+        max_age_ms: int | None = None,
+        wait_ms: int | None = None,
+        fallback: Fallback = "primary",
+    ) -> list[Item]:
+        """Up to 200 counts, each with up to 50 newest edges and whether `viewer` has one: one state."""
+        options = _options(level, max_age_ms, wait_ms, fallback)
+        answer = await self._call(
+            self._api.page(keys, options, self.token, viewer=viewer, newest=newest)
+        )
+        return [_item(item, answer.read) for item in answer.items]
+
     async def edge(
         self, kind: str, target: Id, source: Id, *, level: Level | str | None = None
     ) -> Edge:
@@ -509,6 +542,30 @@ def _count(kind: str, target: Id, found: CountAnswer | CountItem, read: ReadInfo
         value=found.count,
         sum=found.sum,
         pending=found.pending,
+        level=read.consistency,
+        served_by=read.served_by,
+        age_ms=read.age_ms,
+    )
+
+
+def _item(found: PageItem, read: ReadInfo) -> Item:
+    return Item(
+        kind=found.kind,
+        target=found.target,
+        value=found.count,
+        sum=found.sum,
+        viewer=found.viewer,
+        newest=[
+            Edge(
+                kind=found.kind,
+                target=found.target,
+                source=edge.source,
+                created_ms=edge.created_ms,
+                value=edge.value,
+                data=edge.data,
+            )
+            for edge in found.newest
+        ],
         level=read.consistency,
         served_by=read.served_by,
         age_ms=read.age_ms,

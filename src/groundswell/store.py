@@ -26,6 +26,7 @@ from groundswell.model import (
     Id,
     Key,
     Movement,
+    Newest,
     Settle,
     Write,
 )
@@ -161,6 +162,39 @@ class Documents(msgspec.Struct, frozen=True):
     """Objects in one state: all that is committed."""
 
     rows: tuple[Document | None, ...]  # as asked, in order; None: there never was one
+    epoch: int
+    rollup: int  # the newest rollup then
+    revision: Revision
+
+
+class Sight(msgspec.Struct, frozen=True, gc=False):
+    """What is asked of one (kind, target) at once; of a kind without edges only the count."""
+
+    key: Key
+    viewer: Id | None = None  # a source: does its edge exist?
+    newest: int = 0  # edges wanted
+
+
+class Item(msgspec.Struct, frozen=True, gc=False):
+    """What a sight shows, in one state."""
+
+    counter: Counter
+    newest: tuple[Newest, ...] = ()  # newest first, then by the greater source
+    viewer: bool | None = None  # None: not asked
+
+
+class ItemRow(msgspec.Struct, frozen=True):
+    """An item as it is now, and what of its counter is rolled up."""
+
+    item: Item
+    row: CounterRow  # as of the newest rollup; the version of the edges too
+    waiting: bool  # whether anything about this key is committed that no rollup has folded
+
+
+class Items(msgspec.Struct, frozen=True):
+    """Items in one state: all that is committed."""
+
+    rows: tuple[ItemRow, ...]  # as asked, in order
     epoch: int
     rollup: int  # the newest rollup then
     revision: Revision
@@ -306,7 +340,9 @@ class Store(Source, Protocol):
         others standing; in an atomic batch the others are refused with it (code `not-applied`).
         A claim or a hold that has expired when the transaction happens counts for nothing, and is let go
         of where a write names its target, or one of its accounts, itself or by the id of a transfer.
-        Queues at most one event per (kind, target), per object and per account.
+        Queues one event per (kind, target) whose edges or tallies it changed in any way, with the summed
+        change, which may be zero, and one per object and per account: a rollup publishes every target
+        whose edges may look different.
         On StoreUnavailable the transaction was not acknowledged and may or may not have happened; on
         any other error it did not happen.
         """
@@ -339,6 +375,12 @@ class Store(Source, Protocol):
 
     async def expired(self, at_most: int) -> list[Settle]:
         """What lets go of that much that has expired, oldest first."""
+
+    async def items(self, sights: Sequence[Sight]) -> Items | None:
+        """Counters, newest edges and single edges with all that is committed now, in one state.
+
+        One statement or one read transaction. None where `current` would be None.
+        """
 
     async def backlog(self) -> int:
         """How many events wait for a rollup; of a very long queue, how many at least."""

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from groundswell.model import Data, Id, Level, Write
+from groundswell.model import Data, Id, Level, Newest, Write
 
 SESSION_HEADER = "Groundswell-Session"
 
@@ -129,6 +129,29 @@ class StreamEvent(msgspec.Struct, frozen=True):
     revision: str  # xmin:xmax:xip
     age_ms: float | None  # as in ReadInfo
     served_by: str  # the replica's name
+
+
+class PageItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One (kind, target) of a page."""
+
+    kind: str
+    target: Id
+    count: int
+    pending: (
+        int  # always 0: what serves a page has seen the session's own writes, if the level asks
+    )
+    newest: tuple[Newest, ...]  # newest first; of tallies none
+    sum: int | None = None  # for kinds with a value
+    viewer: bool | None = (
+        None  # whether the viewer's edge exists; absent without one, or for tallies
+    )
+
+
+class PageAnswer(msgspec.Struct, frozen=True):
+    """All items of a page at one revision, in the order of the keys."""
+
+    items: list[PageItem]
+    read: ReadInfo
 
 
 class EdgeAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -277,6 +300,14 @@ class KeysRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which counts, as pairs of kind and target."""
 
     keys: list[tuple[str, Id]]
+
+
+class PageRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which counts with their newest edges, and whose own edges."""
+
+    keys: list[tuple[str, Id]]
+    viewer: Id | None = None
+    newest: int = 3
 
 
 class EdgeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from groundswell.revision import Revision, SessionToken, Wrote
 from groundswell.store import Cursor
 
 READ_FIELDS = {"consistency", "served_by", "age_ms", "waited_ms"}
+UUID = "00000000-0000-4000-8000-000000000001"
 LEVELS = ["eventual", "read_your_writes", "monotonic", "causal", "linearizable"]
 ODD_IDS = [
     "a/b",
@@ -645,6 +647,106 @@ def test_1_000_keys_are_read_and_1_001_are_not(node: nodes.Node) -> None:
     nodes.problem(node.request("POST", "/v1/counts", {"keys": keys}), 413, "too-large")
     answer = node.request("POST", "/v1/counts", {"keys": keys[1:]})
     assert [count["target"] for count in answer.json["counts"]] == list(range(1, 1_001))
+
+
+# --- pages ----------------------------------------------------------------------------------------
+
+
+def test_a_page_shows_counts_newest_edges_and_the_viewers_own(
+    node: nodes.Node, target: int
+) -> None:
+    for source in (1, 2, 3, 4):
+        path = f"/v1/edges/review/{target}/{source}"
+        token = node.request("PUT", path, {"value": source, "data": {"n": source}}).token
+    keys = [["review", target], ["like", target], ["view", target]]
+    body = {"viewer": 2, "keys": keys, "newest": 2}
+    answer = node.request("POST", "/v1/page", body, tokens=token)
+    assert answer.json.keys() == {"items", "read"}
+    assert answer.json["read"].keys() == READ_FIELDS
+    review, like, view = answer.json["items"]
+    created_ms = [edge.pop("created_ms") for edge in review["newest"]]
+    assert created_ms == sorted(created_ms, reverse=True)
+    assert review == {
+        "kind": "review",
+        "target": target,
+        "count": 4,
+        "pending": 0,
+        "sum": 10,
+        "viewer": True,
+        "newest": [{"source": n, "value": n, "data": {"n": n}} for n in (4, 3)],
+    }
+    empty = {"target": target, "count": 0, "pending": 0, "newest": []}
+    assert like == {"kind": "like", "viewer": False} | empty
+    assert view == {"kind": "view"} | empty
+    assert decoded(answer).read.includes(decoded(answer).wrote)
+
+
+def test_a_page_without_a_viewer_names_three_edges(node: nodes.Node, target: int) -> None:
+    for source in range(5):
+        node.request("PUT", f"/v1/edges/like/{target}/{source}")
+    body = {"keys": [["like", target]]}
+    path = "/v1/page?consistency=linearizable"
+    [item] = node.request("POST", path, body).json["items"]
+    assert "viewer" not in item
+    assert [edge["source"] for edge in item["newest"]] == [4, 3, 2]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_page_comes_from_a_replica_where_it_is_held(
+    node: nodes.Node, target: int, level: str
+) -> None:
+    node.request("PUT", f"/v1/edges/like/{target}/1")
+    body = {"viewer": 1, "keys": [["like", target]]}
+    served = set()
+    for _ in range(100):
+        answer = node.request("POST", f"/v1/page?consistency={level}", body)
+        served.add(answer.json["read"]["served_by"])
+        time.sleep(0.005)
+    assert "primary" in served
+    assert len(served) == (1 if level == "linearizable" else 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "says"),
+    [
+        ({"keys": []}, 400, "bad-request", "No keys"),
+        ({}, 400, "bad-request", "keys"),
+        ({"keys": [["like", n] for n in range(201)]}, 413, "too-large", "200"),
+        ({"keys": [["like", 1]], "newest": 51}, 400, "bad-request", "0 to 50"),
+        ({"keys": [["like", 1]], "newest": -1}, 400, "bad-request", "0 to 50"),
+        ({"keys": [["like", 1]], "newest": "3"}, 400, "bad-request", "newest"),
+        ({"keys": [["like", 1]], "newest": 10**30}, 400, "bad-request", "newest"),
+        ({"keys": [["like", 1]], "viewer": "x"}, 400, "bad-request", "kind like"),
+        ({"keys": [["like", 1], ["tag", "a"]], "viewer": 7}, 400, "bad-request", "kind tag"),
+        ({"keys": [["friend", UUID]], "viewer": "x"}, 400, "bad-request", "kind friend"),
+        ({"keys": [["tag", "a"]], "viewer": "x" * 129}, 413, "too-large", "kind tag"),
+        ({"keys": [["tag", "a"]], "viewer": ""}, 400, "bad-request", "kind tag"),
+        ({"keys": [["like", 1]], "viewer": 2**63}, 400, "bad-request", "kind like"),
+        ({"keys": [["like", 1]], "viewer": True}, 400, "bad-request", "viewer"),
+        ({"keys": [["like", "x"]]}, 400, "bad-request", "target"),
+        ({"keys": [["like", 1], ["nope", 1]]}, 404, "unknown-kind", "nope"),
+        ({"keys": [["like", 1]], "limit": 3}, 400, "bad-request", "limit"),
+        ({"keys": [["like"]]}, 400, "bad-request", "keys"),
+        ([["like", 1]], 400, "bad-request", "object"),
+    ],
+)
+def test_a_page_that_makes_no_sense_is_refused(
+    node: nodes.Node, body: Any, status: int, code: str, says: str
+) -> None:
+    assert says in nodes.problem(node.request("POST", "/v1/page", body), status, code)["detail"]
+
+
+def test_a_page_takes_200_keys_and_a_viewer_that_tallies_do_not_know(node: nodes.Node) -> None:
+    keys = [["like", n] for n in range(199)] + [["poll", "x"]]
+    answer = node.request("POST", "/v1/page", {"keys": keys, "viewer": 1, "newest": 50})
+    assert [item["target"] for item in answer.json["items"]] == [*range(199), "x"]
+    body = {"keys": [["poll", "x"]], "viewer": "no number"}
+    assert node.request("POST", "/v1/page", body).status == 200
+
+
+def test_a_page_with_a_body_over_4_mib_is_too_large(node: nodes.Node) -> None:
+    head = b"POST /v1/page HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    nodes.problem(node.raw(head % (4 * 1024 * 1024 + 1) + b"{"), 413, "too-large")
 
 
 def test_data_that_is_nested_too_deep_is_refused(node: nodes.Node) -> None:

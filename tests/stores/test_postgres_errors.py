@@ -210,7 +210,7 @@ async def test_an_older_schema(database: str) -> None:
     "sql",
     [
         "UPDATE groundswell.rollup SET snapshot = '123456789:123456789:'",
-        "INSERT INTO groundswell.event (xid, seen, type) VALUES (123456788, '3:3:', 'mark')",
+        "INSERT INTO groundswell.event (xid, seen, type) VALUES (123456788, '3:3:', 'count')",
     ],
     ids=["rolled up", "queued"],
 )

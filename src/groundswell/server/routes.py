@@ -187,6 +187,14 @@ async def get_rating(node: Node, request: Request) -> Response:
     return _reply(await node.rating(kind, id_, options, request.tokens))
 
 
+async def post_page(node: Node, request: Request) -> Response:
+    options = request.query(wire.ReadOptions, _DEFAULT)
+    body = await request.body(wire.PageRequest)
+    return _reply(
+        await node.page(body.keys, options, request.tokens, viewer=body.viewer, newest=body.newest)
+    )
+
+
 async def get_edge(node: Node, request: Request) -> Response:
     kind, target, source = request.params
     declared = node.kinds[kind]
@@ -304,6 +312,11 @@ ENDPOINTS: Final = (
         method="GET", path="/v1/ratings/{kind}/{target}", handler=get_rating, scope=Scope.READ,
         summary="Read count, sum, average and histogram of the values", query=wire.ReadOptions,
         answer=wire.RatingAnswer, errors=_READ,
+    ),
+    Endpoint(
+        method="POST", path="/v1/page", handler=post_page, scope=Scope.READ,
+        summary="Read up to 200 counts with their newest edges and those of a viewer, at one revision",
+        query=wire.ReadOptions, body=wire.PageRequest, answer=wire.PageAnswer, errors=_READ,
     ),
     Endpoint(
         method="PUT", path="/v1/edges/{kind}/{target}/{source}", handler=put_edge,

@@ -25,11 +25,13 @@ class Bank:
     def __init__(self) -> None:
         self.bounds: dict[str, tuple[int | None, int | None]] = {}  # floor, ceiling
         self.movements: dict[str, Movement] = {}
+        self.touched: set[str] = set()  # accounts that this commit has written to
 
     def copy(self) -> Bank:
         """The same state, to change apart from this one."""
         other = Bank()
         other.bounds, other.movements = dict(self.bounds), dict(self.movements)
+        other.touched = set(self.touched)
         return other
 
     def account(self, id_: str, now_ms: int) -> Account | None:
@@ -49,13 +51,13 @@ class Bank:
         )
 
     def document(self, id_: str, now_ms: int, before: Document | None, xid: int) -> Document | None:
-        """The account as its next version where it has changed, else `before`."""
+        """The account as its next version where it was written to, or has changed; else `before`."""
         account = self.account(id_, now_ms)
         if account is None:
             return before
         fields = ("balance", "held", "expected", "floor", "ceiling")
         data = msgspec.Raw(msgspec.json.encode({name: getattr(account, name) for name in fields}))
-        if before is not None and before.data == data:
+        if before is not None and before.data == data and id_ not in self.touched:
             return before
         return Document(ACCOUNT + id_, "account", before.version + 1 if before else 1, xid, data)
 
@@ -88,6 +90,7 @@ class Bank:
         if write.ceiling is not None and now.balance + now.expected > write.ceiling:
             return Refused("ceiling-exceeded", "above the ceiling")
         self.bounds[write.id] = (write.floor, write.ceiling)
+        self.touched.add(write.id)
         return Opened(replace(now, floor=write.floor, ceiling=write.ceiling))
 
     def _transfer(self, write: Transfer, now_ms: int) -> Outcome:
@@ -124,6 +127,7 @@ class Bank:
             debit_balance=debit.balance - moved,
             credit_balance=credit.balance + moved,
         )
+        self.touched |= {write.debit, write.credit}
         return self._moved(self.movements[write.id])
 
     def _moved(self, movement: Movement, *, changed: bool = True) -> Moved:
@@ -152,6 +156,7 @@ class Bank:
             return Refused("transfer-conflict", "more than it holds")
         state = "posted" if isinstance(write, Post) else "voided"
         self.movements[write.id] = replace(known, state=state, posted=amount)
+        self.touched |= {known.debit, known.credit}
         balances = [self._balance(known.debit), self._balance(known.credit)]
         return Moved(known.id, state, amount, known.debit, balances[0], known.credit, balances[1])
 

@@ -184,7 +184,7 @@ class Ledger:
         return [
             replace(account, version=account.version + 1, xid=xid)
             for id_, account in sorted(self._accounts.items())
-            if account != self._accounts_before.get(id_)
+            if account is not self._accounts_before.get(id_)  # also where it is back where it was
         ]
 
     def movements_to_store(self) -> list[Movement]:

@@ -26,6 +26,7 @@ from groundswell.model import (
     Id,
     Key,
     Movement,
+    Newest,
     Open,
     Post,
     Put,
@@ -50,12 +51,16 @@ from groundswell.store import (
     Documents,
     Feed,
     Head,
+    Item,
+    ItemRow,
+    Items,
     Movements,
     Outcome,
     Page,
     Refused,
     Rolled,
     Rollup,
+    Sight,
     Stored,
     Window,
     movements,
@@ -126,6 +131,7 @@ class MemoryStore:
         xid, before = self._xid + 1, dict(self._state.documents)
         self._at_ms = max(self._at_ms, self._now_ms())
         let_go = self._let_go_of_claims(batches)
+        self._state.bank.touched = set()
         results: list[tuple[tuple[Outcome, ...], dict[Key, Effect], bool]] = []
         for batch in batches:
             results.append(self._batch(batch, xid))
@@ -305,7 +311,7 @@ class MemoryStore:
         taken, events = 0, 0
         while taken < len(self._queue) and events < events_max:
             _, counts, documents = self._queue[taken]
-            events += sum(1 for e in counts.values() if e.count or e.sum) + len(documents)
+            events += len(counts) + len(documents)
             taken += 1
         if not taken:
             return None
@@ -315,8 +321,7 @@ class MemoryStore:
         changed_documents: dict[str, Document] = {}
         for _, counts, documents in batch:
             for effect in counts.values():
-                if effect.count or effect.sum:
-                    _add_up(changed, effect)
+                _add_up(changed, effect)
             changed_documents.update(documents)
         for key, effect in changed.items():
             row = self._counters.get(key, CounterRow(Counter(0), number, number))
@@ -339,10 +344,7 @@ class MemoryStore:
 
     async def backlog(self) -> int:  # noqa: D102
         self._check_open()
-        return sum(
-            sum(1 for e in counts.values() if e.count or e.sum) + len(documents)
-            for _, counts, documents in self._queue
-        )
+        return sum(len(counts) + len(documents) for _, counts, documents in self._queue)
 
     async def feed(self, after: int, changes_max: int) -> Feed:  # noqa: D102
         self._check_open()
@@ -375,6 +377,29 @@ class MemoryStore:
                 _add_up(totals, effect)
         found = (totals.get(key, Effect(*key, 0)) for key in keys)
         return tuple(Counter(e.count, e.sum) for e in found), Revision.upto(self._xid)
+
+    async def items(self, sights: Sequence[Sight]) -> Items | None:  # noqa: D102
+        self._check_open()
+        rows = tuple(map(self._item_row, sights))
+        return Items(rows, self.epoch, self._rolled.number, Revision.upto(self._xid))
+
+    def _item_row(self, sight: Sight) -> ItemRow:
+        row = self._counters.get(sight.key, CounterRow(Counter(0), 0, 0))
+        waiting = [effects[sight.key] for _, effects, _ in self._queue if sight.key in effects]
+        counter = Counter(
+            row.counter.count + sum(effect.count for effect in waiting),
+            row.counter.sum + sum(effect.sum for effect in waiting),
+        )
+        edges = [e for e in self._state.edges.values() if (e.kind, e.target) == sight.key]
+        edges.sort(key=lambda edge: (edge.created_ms, edge.source), reverse=True)
+        viewer = None
+        if sight.viewer is not None:
+            viewer = (*sight.key, sight.viewer) in self._state.edges
+        newest = tuple(
+            Newest(edge.source, edge.created_ms, edge.value, edge.data)
+            for edge in edges[: sight.newest]
+        )
+        return ItemRow(Item(counter, newest, viewer), row, bool(waiting))
 
     async def documents(self, ids: Sequence[str]) -> Documents:  # noqa: D102
         self._check_open()

@@ -175,8 +175,8 @@ class Plan:
             for (kind, target), (count, sum_) in self._counts.items()
             if count or sum_
         )
-        for effect in effects:
-            self._queue((effect.kind, effect.target), effect.count, effect.sum)
+        for key, (count, sum_) in self._counts.items():  # also where none moved: edges have changed
+            self._queue(key, count, sum_)
         return Planned(tuple(outcomes), effects, self._changed)
 
     def _queue(self, key: Key, count: int, sum_: int) -> None:

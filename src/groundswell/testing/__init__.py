@@ -33,6 +33,7 @@ pytest.register_assert_rewrite(
             "batches",
             "edges",
             "feed",
+            "items",
             "lists",
             "model",
             "objects",

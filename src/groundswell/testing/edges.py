@@ -119,7 +119,7 @@ class EdgeSuite(Suite):
         assert changed.outcomes == (DONE,)
         assert changed.xid is not None
         assert changed.effects == ()
-        assert await store.backlog() == 1
+        assert await store.backlog() == 2
         edge, _ = await store.edge("like", 1, 2)
         assert edge is not None
         assert edge.data == json(a=2)

@@ -72,12 +72,13 @@ class FeedSuite(Suite):
         await rollups(store, [1])
         assert len((await store.feed(0, 2)).rollups) == 2
 
-    async def test_rollups_without_changes_are_published_too(self, store: Store) -> None:
+    async def test_rollups_whose_changes_cancel_out_are_published_too(self, store: Store) -> None:
         for _ in range(3):
             await commit(store, Add("like", 1, 1), Remove("like", 1, 1))
             await drain(store)
         found = await follow(store, changes_max=2)
-        assert [(r.number, r.counts) for r in found] == [(1, ()), (2, ()), (3, ())]
+        same = (CountChange("like", 1, 0, 0),)
+        assert [(r.number, r.counts) for r in found] == [(1, same), (2, same), (3, same)]
         assert found[0].revision != found[1].revision
 
     async def test_a_follower_with_small_steps_misses_nothing(self, store: Store) -> None:
@@ -150,11 +151,11 @@ class FeedSuite(Suite):
         assert (await store.feed(1, 10)).rollups[0].counts == (CountChange("like", 1, 0, 0),)
         await check_settled(store, [("like", 1)])
 
-    async def test_other_data_of_an_edge_changes_no_counter(self, store: Store) -> None:
+    async def test_other_data_of_an_edge_is_a_change_of_its_counter(self, store: Store) -> None:
         await commit(store, Add("like", 1, 1))
         await drain(store)
         await commit(store, Add("like", 1, 1, data=json(a=1)))
         rolled = await store.rollup(10)
         assert rolled is not None
-        assert (await store.counters([("like", 1)])).rows == (CounterRow(Counter(1), 1, 1),)
-        assert (await store.feed(1, 10)).rollups[0].counts == ()
+        assert (await store.counters([("like", 1)])).rows == (CounterRow(Counter(1), 1, 2),)
+        assert (await store.feed(1, 10)).rollups[0].counts == (CountChange("like", 1, 1, 0),)

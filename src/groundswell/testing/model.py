@@ -40,7 +40,19 @@ from groundswell.model import (
     Write,
 )
 from groundswell.revision import Revision
-from groundswell.store import Batch, Committed, Cursor, Feed, Page, Refused, Rollup, Store, Window
+from groundswell.store import (
+    Batch,
+    Committed,
+    Cursor,
+    Feed,
+    Items,
+    Page,
+    Refused,
+    Rollup,
+    Sight,
+    Store,
+    Window,
+)
 from groundswell.stores.memory import MemoryStore
 from groundswell.testing.base import KINDS, Clock, json
 
@@ -73,6 +85,15 @@ KEYS: Final[list[Key]] = [
 OBJECTS: Final = ["x", "y"]
 ACCOUNTS: Final = ["a", "b", "mint"]
 TRANSFERS: Final = ["t", "u", "v", "w"]
+
+
+@st.composite
+def _sights(draw: st.DrawFn) -> Sight:
+    key = draw(st.sampled_from(KEYS))
+    if key[0] not in SOURCES:
+        return Sight(key)
+    viewer = draw(st.none() | st.sampled_from(SOURCES[key[0]]))
+    return Sight(key, viewer, draw(st.sampled_from([0, 1, 2, 50])))
 
 
 @st.composite
@@ -174,6 +195,10 @@ class _Side:
         found = [self.rollup(rollup) for rollup in feed.rollups]
         return found, feed.behind, self.rollup(feed.latest), self.revision(feed.head)
 
+    def items(self, items: Items | None) -> Any:
+        assert items is not None, "so short a backlog is not too long"
+        return items.rows, items.rollup, self.revision(items.revision)
+
     def page(self, page: Page) -> Any:
         return page.edges, page.next, page.prev, self.revision(page.revision)
 
@@ -266,6 +291,10 @@ class StoreMachine(RuleBasedStateMachine):
             lambda side, found: found and (found[0], side.revision(found[1])),
         )
         assert found is not None, "so short a backlog is not too long"
+
+    @rule(sights=st.lists(_sights(), max_size=6))
+    def items(self, sights: list[Sight]) -> None:
+        self._same(lambda store: store.items(sights), _Side.items)
 
     @rule(id_=st.sampled_from([*ACCOUNTS, "nobody"]))
     def account(self, id_: str) -> None:

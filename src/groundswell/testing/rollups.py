@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from groundswell.model import Add, Counter, Delete, Key, Put, Remove, Tally, Write
-from groundswell.store import Committed, Store
+from groundswell.store import Committed, CountChange, Store
 from groundswell.testing.base import (
     Suite,
     by_key,
@@ -166,19 +166,43 @@ class RollupSuite(Suite):
         assert before is not None
         assert all(before.sees(one.xid) for one in done if one.xid is not None)
 
-    async def test_a_transaction_that_cancels_out_is_covered_by_a_rollup(
+    async def test_a_transaction_that_cancels_out_is_published_all_the_same(
         self, store: Store
     ) -> None:
+        """The edges are others now: a replica that holds them has to hear of it."""
         await commit(store, Add("like", 1, 1))
         await drain(store)
         zero = await commit(store, Remove("like", 1, 1), Add("like", 1, 1))
-        assert await store.backlog() == 0
+        assert await store.backlog() == 1
         rolled = await store.rollup(10)
         assert rolled is not None
         assert zero.xid is not None
         assert rolled.revision.sees(zero.xid)
+        assert (await follow(store))[-1].counts == (CountChange("like", 1, 1, 0),)
+        assert (await store.counters([("like", 1)])).rows[0].changed == rolled.number
         assert await store.rollup(10) is None
         assert await count(store, "like", 1) == Counter(1)
+
+    @pytest.mark.parametrize("kind", ["like", "review"])
+    async def test_every_change_of_an_edge_is_published(self, store: Store, kind: str) -> None:
+        value = 2 if kind == "review" else None
+        for writes in (
+            [Add(kind, 1, 1, value, json(a=1)), Remove(kind, 1, 1)],
+            [Add(kind, 1, 1, value, json(a=1))],
+            [Add(kind, 1, 1, value, json(a=2))],
+            [Remove(kind, 1, 1), Add(kind, 1, 2, value)],
+        ):
+            done = await commit(store, *writes)
+            assert done.xid is not None
+            rolled = await store.rollup(10)
+            assert rolled is not None
+            assert rolled.events == 1
+            [row] = (await store.counters([(kind, 1)])).rows
+            assert (row.born, row.changed) == (1, rolled.number)
+            assert by_key((await follow(store))[-1].counts) == {(kind, 1): row.counter}
+        again = await commit(store, Add(kind, 1, 2, value), Remove(kind, 1, 1))
+        assert again.xid is None
+        assert await store.rollup(10) is None
 
     async def test_changes_that_cancel_out_between_transactions_leave_the_count(
         self, store: Store

@@ -6,6 +6,7 @@ from groundswell.testing.accounts import AccountSuite
 from groundswell.testing.batches import BatchSuite
 from groundswell.testing.edges import EdgeSuite
 from groundswell.testing.feed import FeedSuite
+from groundswell.testing.items import ItemSuite
 from groundswell.testing.lists import ListSuite
 from groundswell.testing.objects import ObjectSuite
 from groundswell.testing.rollups import RollupSuite
@@ -18,6 +19,7 @@ class StoreConformance(
     BatchSuite,
     AccountSuite,
     ListSuite,
+    ItemSuite,
     RollupSuite,
     FeedSuite,
     TogetherSuite,

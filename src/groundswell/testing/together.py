@@ -8,7 +8,7 @@ import pytest
 
 from groundswell.errors import StoreUnavailable
 from groundswell.model import Add, Counter, Key, Put, Remove, Tally
-from groundswell.store import Batch, Committed, Store, Window
+from groundswell.store import Batch, Committed, Sight, Store, Window
 from groundswell.testing.base import (
     KINDS,
     NOTHING_DONE,
@@ -158,6 +158,7 @@ class TogetherSuite(Suite):
             store.feed(0, 1),
             store.counters([("like", 1)]),
             store.current([("like", 1)]),
+            store.items([Sight(("like", 1), 1, 1)]),
             store.documents(["x"]),
             store.edge("like", 1, 1),
             store.edges("like", 1, Window()),

@@ -246,17 +246,13 @@ def _edges_sql(
         removed AS ({removed if removes else none + " WHERE false"}),
         moved AS (
             SELECT target, sum(n) AS n FROM (
-                SELECT target, 1 AS n FROM added WHERE born
+                SELECT target, born::int AS n FROM added
                 UNION ALL SELECT target, -1 FROM removed) AS each
-            GROUP BY target HAVING sum(n) <> 0
+            GROUP BY target
         ), events AS (
             SELECT 'count' AS type, '{kind}' AS kind, target::text AS target, n AS count, 0 AS sum,
                    NULL AS data, seen
             FROM moved, start
-            UNION ALL
-            SELECT 'mark', NULL, NULL, NULL, NULL, NULL, seen FROM start
-            WHERE NOT EXISTS (SELECT FROM moved)
-                AND (EXISTS (SELECT FROM added) OR EXISTS (SELECT FROM removed))
         ), queued AS ({PUT[queue]})
         SELECT {_DONE}, a.*, r.*
         FROM (

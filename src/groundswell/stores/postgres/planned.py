@@ -326,11 +326,10 @@ async def _store_documents(
 async def _put(
     connection: Connection, queue: Queue, plan: Plan, seen: str
 ) -> AsyncCursor[TupleRow]:
-    """One event per count that moved, per object and per account; where there is none, a mark."""
+    """One event per count that moved, per object and per account that was touched: at least one."""
     events = [
         _Event("count", kind, str(target), count, sum_)
         for (kind, target), (count, sum_) in sorted(plan.events.items(), key=_by_text)
-        if count or sum_
     ]
     documents = plan.documents_to_store() + [document(a) for a in plan.accounts_to_store()]
     events += [_Event("object", d.type, d.id, d.version, None, json(d.data)) for d in documents]
@@ -343,7 +342,7 @@ async def _put(
         ), queued AS ({PUT[queue]})
         SELECT pg_current_snapshot()::text, count(*) FROM queued
         """,
-        [seen, msgspec.json.encode(events or [_Event("mark")]).decode()],
+        [seen, msgspec.json.encode(events).decode()],
     )
 
 

@@ -81,7 +81,7 @@ async def backlog(connection: Connection) -> int:
         """
         SELECT count(*) FROM (
             SELECT FROM groundswell.state AS s, groundswell.unfolded(s.snapshot) AS e
-            WHERE e.type <> 'mark' LIMIT %s) AS counted
+            LIMIT %s) AS counted
         """,
         [BACKLOG_MAX],
     )

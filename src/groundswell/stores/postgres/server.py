@@ -37,13 +37,15 @@ BUSY_S: Final = 5.0  # how long a call waits for a free connection
 CLOSE_S: Final = 10.0
 
 # What durability, the order of visibility and the plans rest on, whatever the role's defaults are.
-# No statement here wants a sequential scan, and the planner cannot know the size of a queue's tables, nor
-# does it find a better plan by looking at the parameters: it would spend more time than the execution.
+# No statement here wants a sequential scan, nor a bitmap scan, which would sort all edges of a hot target
+# for the newest few. The planner cannot know the size of a queue's tables, nor does it find a better plan
+# by looking at the parameters: it would spend more time than the execution.
 _SESSION: Final = """
     SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')
                       WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false),
            set_config('default_transaction_isolation', 'read committed', false),
            set_config('enable_seqscan', 'off', false),
+           set_config('enable_bitmapscan', 'off', false),
            set_config('jit', 'off', false),
            set_config('plan_cache_mode', 'force_generic_plan', false),
            set_config('idle_in_transaction_session_timeout', '2s', false),

@@ -24,12 +24,14 @@ from groundswell.store import (
     Documents,
     Feed,
     Head,
+    Items,
     Movements,
     Page,
     Rolled,
+    Sight,
     Window,
 )
-from groundswell.stores.postgres import direct, ledger, planned, read
+from groundswell.stores.postgres import direct, items, ledger, planned, read
 from groundswell.stores.postgres.queues import Queue
 from groundswell.stores.postgres.schema import check
 from groundswell.stores.postgres.server import Connection, Server
@@ -220,6 +222,9 @@ class PostgresStore:
 
     async def current(self, keys: Sequence[Key]) -> tuple[tuple[Counter, ...], Revision] | None:  # noqa: D102
         return await self._read(read.current, keys)
+
+    async def items(self, sights: Sequence[Sight]) -> Items | None:  # noqa: D102
+        return await self._read(items.items, self._kinds, self.epoch, sights)
 
     async def documents(self, ids: Sequence[str]) -> Documents:  # noqa: D102
         return await self._read(read.documents, self.epoch, ids)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from groundswell.model import Counter, Document, Edge, Id, Key, SettleClaim
+from groundswell.model import Counter, Document, Edge, Id, Key, Newest, SettleClaim
 from groundswell.revision import Revision
 from groundswell.store import (
     CountChange,
@@ -17,8 +17,12 @@ from groundswell.store import (
     Documents,
     Feed,
     Head,
+    Item,
+    ItemRow,
+    Items,
     Page,
     Rollup,
+    Sight,
     Window,
     page,
 )
@@ -136,6 +140,50 @@ def current(
     nothing = Counter(0)
     parts = ((found.get(key, nothing), queued.get(key, nothing)) for key in keys)
     return tuple(Counter(a.count + b.count, a.sum + b.sum) for a, b in parts), Revision.upto(xid)
+
+
+def items(connection: sqlite3.Connection, epoch: int, sights: Sequence[Sight]) -> Items | None:
+    """Items with all that is committed; None where more than CURRENT_MAX events wait."""
+    with transaction(connection, write=False):
+        number, xid = connection.execute("SELECT rollup, xid FROM head").fetchone()
+        queued = connection.execute(_WAITING, (CURRENT_MAX + 1,)).fetchall()
+        if sum(events for *_, events in queued) > CURRENT_MAX:
+            return None
+        waiting = {(kind, target): Counter(count, sum_) for kind, target, count, sum_, _ in queued}
+        keys = list(dict.fromkeys(sight.key for sight in sights))
+        found = {
+            (kind, target): CounterRow(Counter(count, sum_), born, changed)
+            for kind, target, count, sum_, born, changed in rows.execute(
+                connection, _COUNTERS, keys
+            )
+        }
+        listed = tuple(
+            _item_row(connection, sight, found.get(sight.key, _ABSENT), waiting.get(sight.key))
+            for sight in sights
+        )
+    return Items(listed, epoch, number, Revision.upto(xid))
+
+
+def _item_row(
+    connection: sqlite3.Connection, sight: Sight, row: CounterRow, waiting: Counter | None
+) -> ItemRow:
+    (kind, target), viewer = sight.key, None
+    newest: tuple[Newest, ...] = ()
+    counter, more = row.counter, waiting or Counter(0)
+    if sight.viewer is not None:
+        sql = f"SELECT EXISTS (SELECT 1 FROM edge_{kind} WHERE target = ? AND source = ?)"
+        viewer = bool(connection.execute(sql, (target, sight.viewer)).fetchone()[0])
+    if sight.newest:
+        sql = (
+            f"SELECT source, created_ms, value, data FROM edge_{kind} WHERE target = ? "
+            "ORDER BY created_ms DESC, source DESC LIMIT ?"
+        )
+        newest = tuple(
+            Newest(source, created_ms, value, raw(data))
+            for source, created_ms, value, data in connection.execute(sql, (target, sight.newest))
+        )
+    now = Counter(counter.count + more.count, counter.sum + more.sum)
+    return ItemRow(Item(now, newest, viewer), row, waiting is not None)
 
 
 def documents(connection: sqlite3.Connection, epoch: int, ids: Sequence[str]) -> Documents:

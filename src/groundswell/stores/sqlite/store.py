@@ -22,9 +22,11 @@ from groundswell.store import (
     Documents,
     Feed,
     Head,
+    Items,
     Movements,
     Page,
     Rolled,
+    Sight,
     Window,
 )
 from groundswell.stores.sqlite import ledger, read, write
@@ -160,6 +162,9 @@ class SqliteStore:
 
     async def current(self, keys: Sequence[Key]) -> tuple[tuple[Counter, ...], Revision] | None:  # noqa: D102
         return await self._read(read.current, keys)
+
+    async def items(self, sights: Sequence[Sight]) -> Items | None:  # noqa: D102
+        return await self._read(read.items, self.epoch, sights)
 
     async def documents(self, ids: Sequence[str]) -> Documents:  # noqa: D102
         return await self._read(read.documents, self.epoch, ids)

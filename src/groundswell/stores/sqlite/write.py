@@ -143,7 +143,7 @@ def _write(connection: sqlite3.Connection, plan: Plan, xid: int, now_ms: int) ->
     ledger.write(connection, accounts, plan.movements_to_store())
     _queue_documents(connection, [document(account) for account in accounts])
     events = [(xid, *key, *change) for key, change in sorted(plan.events.items(), key=str)]
-    rows.run(connection, _INSERT.format(table="event"), [e for e in events if e[3] or e[4]])
+    rows.run(connection, _INSERT.format(table="event"), events)
     connection.execute("UPDATE head SET xid = ?, at_ms = ?", (xid, now_ms))
 
 

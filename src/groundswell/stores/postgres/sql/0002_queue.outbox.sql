@@ -3,7 +3,7 @@
 CREATE TABLE groundswell.event (
     xid bigint NOT NULL,
     seen pg_snapshot NOT NULL,    -- what its transaction found: a state to stop at in a long backlog
-    type text NOT NULL,           -- count, object, or mark: a change that moves no count
+    type text NOT NULL,           -- count (which may move by 0: its edges changed) or object
     kind text,                    -- of an object: its type
     target text,                  -- of an object: its id
     count bigint,                 -- of an object: its version

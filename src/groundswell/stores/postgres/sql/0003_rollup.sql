@@ -34,7 +34,7 @@ DECLARE
 BEGIN
     LOOP
         SELECT xid INTO enough FROM groundswell.event
-        WHERE xid >= groundswell.xmax(snapshot) AND type <> 'mark'
+        WHERE xid >= groundswell.xmax(snapshot)
         ORDER BY xid OFFSET events - 1 LIMIT 1;
         IF NOT FOUND THEN
             RETURN NULL;
@@ -147,7 +147,7 @@ BEGIN
         RETURNING r.number, r.snapshot
     )
     SELECT p.number, p.snapshot,
-           (SELECT count(*) FROM taken WHERE type <> 'mark'),
+           (SELECT count(*) FROM taken),
            NOT whole
     FROM published AS p;
 
