@@ -33,7 +33,7 @@ ACTIONS = 30_000
 MESSAGES = (
     3_000  # so many in so few seconds that a reply is often looked for before it is everywhere
 )
-SECONDS = 8.0
+SECONDS = 12.0
 SHARE = "causal: at least 90 % served by replicas"  # which a machine that is busy may miss
 DELAYS = ",".join(map(str, run.REPLICA_DELAYS_MS))
 

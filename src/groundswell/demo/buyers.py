@@ -12,21 +12,21 @@ import asyncio
 import contextlib
 import itertools
 import uuid
-from collections.abc import Awaitable
-from typing import Final, Protocol, TypeVar
+from typing import Final
 
+from groundswell.demo.tally import Tally
 from groundswell.errors import AccountNotFound, InsufficientFunds, SeatTaken
 from groundswell.model import Level
-from groundswell.session import AccountState, Count, Groundswell, Session
+from groundswell.session import AccountState, Count, Groundswell
 from groundswell.store import Moved
 
+BUYERS: Final = 2  # per level
+THINK_S: Final = 0.01  # between two purchases of a session
 PRICE: Final = 5
 SEATS: Final = 4  # of one screening
 LATE: Final = 3  # buyers who find a screening full before the next one is opened
 
 _screenings = itertools.count(2_000_000)
-
-T = TypeVar("T")
 
 
 class Shop:
@@ -66,21 +66,21 @@ class Shop:
         await session.open_account(self.purse)
 
 
-class Timed(Protocol):
-    """Awaits a read, and notes how long it took and who served it."""
-
-    async def __call__(self, read: Awaitable[T]) -> T:
-        """What the read answers."""
-
-
 class Buyer:
     """One session at one level."""
 
-    def __init__(self, session: Session, level: Level, shop: Shop, timed: Timed) -> None:
-        self._session = session
+    def __init__(self, gs: Groundswell, level: Level, shop: Shop, tally: Tally) -> None:
+        self._session = gs.session()
         self._level = level
         self._shop = shop
-        self._timed = timed
+        self._tally = tally
+
+    async def run(self) -> None:
+        """Buy until cancelled."""
+        while True:
+            for story in (self.spend, self.book):
+                await story()
+                await asyncio.sleep(THINK_S)
 
     async def spend(self) -> None:
         """Look at the balance; if there is enough, spend it."""
@@ -93,7 +93,7 @@ class Buyer:
         """Whether that has overdrawn it."""
         shop = self._shop
         try:
-            state: AccountState = await self._timed(
+            state: AccountState = await self._tally.timed(
                 self._session.account(account, level=self._level)
             )
         except AccountNotFound:
@@ -115,11 +115,11 @@ class Buyer:
         """Look at how many seats are sold; if one is left, sell it."""
         shop = self._shop
         async with shop.turn:
-            count: Count = await self._timed(
-                self._session.count("like", shop.screening, level=self._level)
+            count: Count = await self._tally.timed(
+                self._session.count("view", shop.screening, level=self._level)
             )
             if count.value < SEATS:
-                await self._session.add("like", shop.screening, shop.number())
+                await self._session.tally("view", shop.screening)
                 shop.sold += 1
                 shop.oversold += shop.sold > SEATS
             else:

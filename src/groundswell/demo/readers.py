@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final, TypeVar
 
-import msgspec
-
-from groundswell.demo.buyers import Buyer, Shop
+from groundswell.demo.tally import Tally
 from groundswell.demo.truth import Truth
 from groundswell.demo.writers import PARCEL, object_id
-from groundswell.errors import NotFound, ObjectNotFound
+from groundswell.errors import ObjectNotFound
 from groundswell.model import Level
-from groundswell.session import AccountState, Count, Groundswell, Object
+from groundswell.session import Count, Groundswell
 
 SESSIONS: Final = 3  # per level
 THINK_S: Final = 0.004  # between two steps of a session
@@ -23,24 +20,6 @@ RECENT: Final = 400  # replies among which a reader looks
 
 T = TypeVar("T")
 Seen = Callable[[Count], None]
-
-
-class Tally(msgspec.Struct):
-    """What the sessions of one level met."""
-
-    reads: int = 0
-    went_backwards: int = 0
-    missed_own_write: int = 0
-    reply_before_question: int = 0
-    stale_reads: int = 0
-    replica_reads: int = 0
-    age_ms_max: float = 0.0
-    latencies_ms: list[float] = []
-
-    def percentile_ms(self, share: float) -> float:
-        """The latency that this share of the reads kept below."""
-        ordered = sorted(self.latencies_ms)
-        return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else 0.0
 
 
 class Reader:
@@ -56,7 +35,6 @@ class Reader:
         number: int,
         truth: Truth,
         tally: Tally,
-        shop: Shop,
         *,
         seed: int,
         seen: Seen,
@@ -65,7 +43,6 @@ class Reader:
         self._level = level
         self._truth = truth
         self._tally = tally
-        self._buyer = Buyer(self._session, level, shop, self._timed)
         self._rng = random.Random(f"{seed} {level} {number}")
         self._seen = seen
         #: Something that only this session writes to.
@@ -77,15 +54,7 @@ class Reader:
     async def run(self) -> None:
         """Read until cancelled."""
         while True:
-            for story in (
-                self._refresh,
-                self._track,
-                self._review,
-                self._note,
-                self._follow,
-                self._buyer.spend,
-                self._buyer.book,
-            ):
+            for story in (self._refresh, self._track, self._review, self._note, self._follow):
                 await story()
                 await asyncio.sleep(THINK_S)
 
@@ -93,7 +62,7 @@ class Reader:
         """Story of the goalkeeper: a count that only grows, looked at again."""
         kind, target = self._truth.hottest
         acknowledged = self._truth.acknowledged[kind, target]
-        count = await self._timed(self._session.count(kind, target, level=self._level))
+        count = await self._tally.timed(self._session.count(kind, target, level=self._level))
         self._tally.went_backwards += count.value < self._highest
         self._tally.stale_reads += count.value < acknowledged
         self._highest = max(self._highest, count.value)
@@ -112,7 +81,7 @@ class Reader:
         self._reviews += 1
         value = self._rng.randint(1, 5)
         await self._session.add("review", self._own, self._reviews, value=value)
-        count = await self._timed(self._session.count("review", self._own, level=self._level))
+        count = await self._tally.timed(self._session.count("review", self._own, level=self._level))
         self._tally.missed_own_write += count.value < self._reviews
         self._tally.stale_reads += count.value < self._reviews
 
@@ -142,24 +111,6 @@ class Reader:
     async def _version(self, id_: str) -> int:
         """The version of an object as this session sees it; 0 where it sees none."""
         try:
-            return (await self._timed(self._session.get(id_, level=self._level))).version
+            return (await self._tally.timed(self._session.get(id_, level=self._level))).version
         except ObjectNotFound:
             return 0
-
-    async def _timed(self, read: Awaitable[T]) -> T:
-        began_s = time.perf_counter()
-        try:
-            answer = await read
-        except NotFound as error:
-            found = error.read or {}
-            self._note_read(began_s, found.get("served_by"), found.get("age_ms"))
-            raise
-        if isinstance(answer, Count | Object | AccountState):
-            self._note_read(began_s, answer.served_by, answer.age_ms)
-        return answer
-
-    def _note_read(self, began_s: float, served_by: str | None, age_ms: float | None) -> None:
-        self._tally.reads += 1
-        self._tally.latencies_ms.append((time.perf_counter() - began_s) * 1000)
-        self._tally.replica_reads += served_by != "primary"
-        self._tally.age_ms_max = max(self._tally.age_ms_max, age_ms or 0.0)

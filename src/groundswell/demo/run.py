@@ -14,8 +14,9 @@ import msgspec
 
 from groundswell.config import load_only
 from groundswell.demo import child, writers
-from groundswell.demo.buyers import Shop
-from groundswell.demo.readers import SESSIONS, Reader, Tally
+from groundswell.demo.buyers import BUYERS, Buyer, Shop
+from groundswell.demo.readers import SESSIONS, Reader
+from groundswell.demo.tally import Tally
 from groundswell.demo.trace import Action, Message
 from groundswell.demo.truth import Truth
 from groundswell.model import KEYS_MAX, Level
@@ -122,11 +123,14 @@ async def demonstrate(url: str, plan: Plan, advance: Advance) -> Outcome:
                 samples.append(Sample(time.monotonic() - began_s, count.served_by, count.value))
 
         watchers = [
-            Reader(
-                reading, level, n, truth, tallies[level], shops[level], seed=plan.seed, seen=seen
-            ).run()
+            Reader(reading, level, n, truth, tallies[level], seed=plan.seed, seen=seen).run()
             for level in Level
             for n in range(SESSIONS)
+        ]
+        watchers += [
+            Buyer(reading, level, shops[level], tallies[level]).run()
+            for level in Level
+            for _ in range(BUYERS)
         ]
         watchers.append(writers.parcel(gs, truth))
         watchers.append(_sample(reading, truth, began_s, seen, acknowledged))

@@ -52,10 +52,11 @@ async def commit(
 ) -> tuple[list[Committed], int]:
     """Write the group in one transaction; what its batches came to, and its time.
 
-    In a pipeline: only what is decided upon is waited for, and all that is written goes out at once.
+    All that is written goes out at once. What is decided upon is not asked for in that way: the server
+    ends a transaction that stands still under its locks only where it knows that no more is on its way.
     """
     put: AsyncCursor[TupleRow] | None = None
-    async with connection.pipeline(), connection.transaction():
+    async with connection.transaction():
         at_ms, seen, xid = await fetch_one(connection, _BEGIN, [now_ms, floor_ms])
         wanted = wants(batches, kinds)
         found = await _find(connection, kinds, batches, wanted, at_ms)
@@ -74,10 +75,11 @@ async def commit(
             expired=books.expired,
         )
         planned = plan.apply(batches)
-        await _write(connection, kinds, plan, found)
-        await ledger.write(connection, plan, books)
-        if plan.let_go or any(batch.changed for batch in planned):
-            put = await _put(connection, queue, plan, seen)
+        async with connection.pipeline():
+            await _write(connection, kinds, plan, found)
+            await ledger.write(connection, plan, books)
+            if plan.let_go or any(batch.changed for batch in planned):
+                put = await _put(connection, queue, plan, seen)
     if put is None:
         now = await read.standing(connection)
     else:  # what it has seen under all locks
