@@ -147,7 +147,7 @@ def check_rollups(rollups: Iterable[Rollup], moved: Iterable[Moved], kinds: set[
             if change.kind in kinds:
                 shown[change.kind, change.target] = change.count
         for one in waiting:
-            if rollup.revision.sees(one.xid):
+            if one.key[0] in kinds and rollup.revision.sees(one.xid):
                 due[one.key] += one.by
         waiting = [one for one in waiting if not rollup.revision.sees(one.xid)]
         assert +shown == +due, f"rollup {rollup.number} at {rollup.revision}"

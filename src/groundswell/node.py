@@ -610,12 +610,12 @@ class Node:
 
     async def metrics(self) -> bytes:
         """All metrics in Prometheus's text format."""
-        now_s = time.monotonic()
         with contextlib.suppress(StoreUnavailable):  # the other metrics tell most when it is away
             head = await self._store.head()
             self.telemetry.backlog.set(await self._store.backlog())
             self.telemetry.rollup_number.set(head.rollup)
         self.telemetry.streams.set(len(self.streams))
+        now_s = time.monotonic()
         for replica, _ in self._replicas:
             at = replica.standing
             self.telemetry.replica_age.labels(replica.name).set(now_s - at.fresh_at_s)

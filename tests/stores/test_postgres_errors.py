@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
@@ -50,7 +51,9 @@ async def refused(url: str, kinds: Kinds = KINDS) -> GroundswellError:
         await PostgresStore.open(url, kinds)
     with pytest.raises(type(opening.value)) as migrating:
         await migrate(url, kinds)
-    assert str(migrating.value) == str(opening.value)
+    # Numbers may differ: other databases of the server use up transaction ids meanwhile.
+    said = [re.sub(r"\d+", "n", str(error.value)) for error in (migrating, opening)]
+    assert said[0] == said[1]
     return check(opening.value)
 
 

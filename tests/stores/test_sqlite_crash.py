@@ -206,7 +206,7 @@ async def test_a_commit_killed_anywhere_happened_wholly_or_not_at_all(
         assert happened or not acknowledged
         head = await store.head()
         assert head.revision.xmax == WRITTEN + 1 + happened
-        assert await store.backlog() == (13 if happened else 9)
+        assert await store.backlog() == (15 if happened else 9)
         assert ((await store.edge("seat", "1", 2))[0] is not None) == happened
         assert ((await store.edge("seat", "1", 1))[0] is None) == happened
         assert ((await store.edge("like", 1, 0))[0] is None) == happened

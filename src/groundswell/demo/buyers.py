@@ -83,10 +83,11 @@ class Buyer:
                 await asyncio.sleep(THINK_S)
 
     async def spend(self) -> None:
-        """Look at the balance; if there is enough, spend it."""
+        """Look at the balance; if there is enough, spend it. And look again."""
         shop = self._shop
-        async with shop.turn:
-            shop.double_spent += await self._spend_from(shop.wallet)
+        for _ in range(2):
+            async with shop.turn:
+                shop.double_spent += await self._spend_from(shop.wallet)
         shop.guarded += await self._spend_from(shop.purse)
 
     async def _spend_from(self, account: str) -> bool:
@@ -112,21 +113,25 @@ class Buyer:
         return await self._session.transfer(id_, debit=debit, credit=credit, amount=PRICE)
 
     async def book(self) -> None:
-        """Look at how many seats are sold; if one is left, sell it."""
-        shop = self._shop
-        async with shop.turn:
-            count: Count = await self._tally.timed(
-                self._session.count("view", shop.screening, level=self._level)
-            )
-            if count.value < SEATS:
-                await self._session.tally("view", shop.screening)
-                shop.sold += 1
-                shop.oversold += shop.sold > SEATS
-            else:
-                shop.late += 1
-            if shop.late >= LATE:
-                shop.next_screening()
+        """Look at how many seats are sold; if one is left, sell it. And look again."""
+        for _ in range(2):
+            async with self._shop.turn:
+                await self._sell()
         await self._claim()
+
+    async def _sell(self) -> None:
+        shop = self._shop
+        count: Count = await self._tally.timed(
+            self._session.count("view", shop.screening, level=self._level)
+        )
+        if count.value < SEATS:
+            await self._session.tally("view", shop.screening)
+            shop.sold += 1
+            shop.oversold += shop.sold > SEATS
+        else:
+            shop.late += 1
+        if shop.late >= LATE:
+            shop.next_screening()
 
     async def _claim(self) -> None:
         shop = self._shop
