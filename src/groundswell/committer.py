@@ -110,9 +110,9 @@ class Committer:
             self._committed()
 
     def _measure(self, results: Sequence[Committed], seconds: float) -> None:
-        outcomes = Counter(chain.from_iterable(result.outcomes for result in results))
-        for outcome, times in outcomes.items():
-            self._outcomes[_label(outcome)].inc(times)
+        outcomes = Counter(map(_label, chain.from_iterable(r.outcomes for r in results)))
+        for label, times in outcomes.items():
+            self._outcomes[label].inc(times)
         self._telemetry.commit_writes.observe(outcomes.total())
         self._telemetry.commit_seconds.observe(seconds)
 

@@ -52,11 +52,10 @@ class Tokens:
         if committed.xid is not None:
             listed = committed.effects if len(committed.effects) <= EFFECTS_LISTED else None
             now = now.after(Wrote(committed.xid, committed.slot, listed))
-        for outcome in set(committed.outcomes):  # few, however many writes there were
-            if isinstance(outcome, Refused):
-                now = now.saw(committed.seen)
-            elif not outcome.changed:
-                now = now.found(committed.seen)
+        if any(isinstance(outcome, Refused) for outcome in committed.outcomes):
+            now = now.saw(committed.seen)
+        if any(not isinstance(o, Refused) and not o.changed for o in committed.outcomes):
+            now = now.found(committed.seen)
         return now.encode()
 
     def _current(self, session: SessionToken | None) -> SessionToken:
