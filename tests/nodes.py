@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-START_S = 30.0  # generous: the machine may be busy
+START_S = 60.0  # generous: the machine may be busy
 STOP_S = 30.0
 
 # Two text ids, so that ids may hold anything; and a level of its own.
@@ -280,6 +280,14 @@ def command(
 def quoted(id_: str) -> str:
     """An id as it stands in a path."""
     return quote(id_, safe="")
+
+
+def until(check: Callable[[], object], what: str, *, within_s: float = START_S) -> None:
+    """Wait until `check` says yes."""
+    deadline_s = time.monotonic() + within_s
+    while not check():
+        assert time.monotonic() < deadline_s, f"waited in vain: {what}"
+        time.sleep(0.02)
 
 
 def together(times: int, call: Callable[[int], T]) -> list[T]:

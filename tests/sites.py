@@ -11,8 +11,6 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -34,14 +32,6 @@ def block(start: str) -> str:
     """The one block of the page that starts like this."""
     [found] = [one.text for one in blocks(PAGE) if one.text.startswith(start)]
     return found
-
-
-def until(check: Callable[[], object], what: str) -> None:
-    """Wait until `check` says yes."""
-    deadline_s = time.monotonic() + WAIT_S
-    while not check():
-        assert time.monotonic() < deadline_s, f"waited in vain: {what}"
-        time.sleep(0.02)
 
 
 def conf() -> dict[str, object]:
@@ -97,7 +87,7 @@ class Site:
         with (self.primary.folder / "data" / "pg_hba.conf").open("a") as hba:
             hba.write(f"host {database} {user} 127.0.0.1/32 scram-sha-256\n")
         self.primary.execute("SELECT pg_reload_conf()")
-        until(partial(can_connect, self.primary.url(database, user=user)), "they are let in")
+        nodes.until(partial(can_connect, self.primary.url(database, user=user)), "they are let in")
 
     @property
     def password(self) -> str:

@@ -23,7 +23,7 @@ import nodes
 from balancers import Balancer, balanced, needs_haproxy
 from clusters import Cluster, Installation, missing
 from pg_nodes import rows
-from sites import DEPLOY, PAGE, ROOT, WAIT_S, Site, ask, block, until
+from sites import DEPLOY, PAGE, ROOT, WAIT_S, Site, ask, block
 from test_docs import blocks
 
 # How the blocks begin that are run here.
@@ -183,7 +183,7 @@ def test_the_settings_as_they_are(site: Site, tmp_path: Path) -> None:
 def test_requests_of_one_session_go_to_both_nodes(
     site: Site, pair: list[nodes.Node], balancer: Balancer
 ) -> None:
-    until(lambda: set(balancer.states().values()) == {"UP"}, "both nodes are asked")
+    nodes.until(lambda: set(balancer.states().values()) == {"UP"}, "both nodes are asked")
     token = ""
     for source in range(20):
         answer = ask(balancer.url, site, "PUT", f"/v1/edges/like/1/{source}", token=token)
@@ -232,7 +232,7 @@ class Load:
     def answered(self, more: int) -> None:
         """Wait for so many more."""
         goal = self.answers.total() + more
-        until(lambda: self.answers.total() >= goal or self.wrong, "answers")
+        nodes.until(lambda: self.answers.total() >= goal or self.wrong, "answers")
 
     def _work(self) -> None:
         while not self._over.is_set():
@@ -262,10 +262,10 @@ def test_nobody_who_reads_notices_that_a_node_dies(
     with load.running():
         load.answered(50)
         pair[0].kill()
-        until(lambda: not is_up(balancer, "node-1"), "it counts as down")
+        nodes.until(lambda: not is_up(balancer, "node-1"), "it counts as down")
         load.answered(50)
         pair[0].start()
-        until(lambda: balancer.states()["node-1"] == "UP", "it is back")
+        nodes.until(lambda: balancer.states()["node-1"] == "UP", "it is back")
         load.answered(50)
     assert not load.wrong, load.wrong[:3]
 
@@ -296,11 +296,11 @@ def test_nodes_are_restarted_with_a_new_kind_without_an_error_for_anybody(
             tell(balancer, drain, number)
             assert node.terminate() == 0
             node.start()
-            until(partial(_is_up, balancer, number), "up")
+            nodes.until(partial(_is_up, balancer, number), "up")
             tell(balancer, ready, number)
         load.answered(50)
     assert not load.wrong, load.wrong[:3]
-    until(lambda: set(balancer.states().values()) == {"UP"}, "both nodes are asked again")
+    nodes.until(lambda: set(balancer.states().values()) == {"UP"}, "both nodes are asked again")
     answer = ask(balancer.url, site, "GET", "/v1/counts/like/2?consistency=linearizable")
     assert answer.json["count"] == load.liked
     answer = ask(balancer.url, site, "PUT", "/v1/edges/wow/1/1")
@@ -345,7 +345,7 @@ def test_a_consumer_of_the_queue_is_told_of_every_change_once_or_again(
     )
     with consumer(site, command) as lines:
         registered = "SELECT FROM pgq.consumer WHERE co_name = 'example'"
-        until(lambda: rows(site.database, registered), "it is registered")
+        nodes.until(lambda: rows(site.database, registered), "it is registered")
         for write in writes:
             ask(pair[0].url, site, *write)
         assert [next(lines) for _ in told] == told
@@ -476,7 +476,7 @@ def test_the_nodes_find_the_new_primary(
     assert ask(balancer.url, None, "GET", "/readyz").status == 200
     site.sh(block(PROMOTE), server=site.standby)
     for source, node in enumerate(pair, 2):
-        until(partial(_is_liked, node, site, source), "a write on the new primary")
+        nodes.until(partial(_is_liked, node, site, source), "a write on the new primary")
     answer = ask(balancer.url, site, "GET", "/v1/counts/like/30", token=token)
     assert answer.status == 200
     assert answer.json["count"] in (1, 2, 3)

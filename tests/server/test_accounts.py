@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,6 @@ def bank(node: nodes.Node) -> Iterator[tuple[nodes.Node, str, str]]:
     move = {"id": f"minted-{n}", "debit": mint, "credit": rich, "amount": 100}
     assert node.request("POST", "/v1/transfers", move).status == 200
     yield node, rich, poor
-
-
-def until(true: Callable[[], bool], what: str, seconds: float = 10) -> None:
-    deadline_s = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline_s, what
-        time.sleep(0.02)
 
 
 def balance(node: nodes.Node, id_: str, level: str = "linearizable") -> tuple[int, int, int]:
@@ -166,7 +159,7 @@ def test_balances_can_be_read_from_replicas(bank: tuple[nodes.Node, str, str], l
     token = node.request("POST", "/v1/transfers", transfer).token
     path = f"/v1/accounts/{rich}?consistency={level}&fallback=none&wait_ms=5000"
     if level == "eventual":
-        until(lambda: balance(node, rich, level) == (95, 0, 0), "the replica has it")
+        nodes.until(lambda: balance(node, rich, level) == (95, 0, 0), "the replica has it")
     found = node.request("GET", path, tokens=token).json
     if level != "monotonic":
         assert (found["balance"], found["available"]) == (95, 95)
@@ -182,12 +175,12 @@ def test_what_has_expired_is_let_go_of_in_the_background(
     assert balance(node, rich) == (100, 9, 0)
     node.request("PUT", f"/v1/edges/seat/{rich}/1", {"expires_in_s": 0.3})
     assert node.request("PUT", f"/v1/edges/seat/{rich}/2").json["code"] == "seat-taken"
-    until(lambda: balance(node, rich, "eventual") == (100, 0, 0), "replicas show it")
-    until(lambda: balance(node, poor, "eventual") == (0, 0, 0), "replicas show it")
+    nodes.until(lambda: balance(node, rich, "eventual") == (100, 0, 0), "replicas show it")
+    nodes.until(lambda: balance(node, poor, "eventual") == (0, 0, 0), "replicas show it")
     place = f"/v1/edges/seat/{rich}/1"
-    until(lambda: node.request("GET", place).status == 404, "the claim is gone")
+    nodes.until(lambda: node.request("GET", place).status == 404, "the claim is gone")
     path = f"/v1/counts/seat/{rich}?consistency=eventual"
-    until(lambda: node.request("GET", path).json["count"] == 0, "replicas show it")
+    nodes.until(lambda: node.request("GET", path).json["count"] == 0, "replicas show it")
     assert node.request("PUT", f"/v1/edges/seat/{rich}/2").status == 200
 
 
@@ -220,4 +213,4 @@ def test_accounts_outlive_the_node(tmp_path: Path) -> None:
         assert node.request("POST", "/v1/transfers", move).status == 200
         assert node.request("POST", "/v1/transfers/2/post").status == 200
         assert balance(node, "a") == (3, 0, 0)
-        until(lambda: balance(node, "a", "eventual") == (3, 0, 0), "replicas have it")
+        nodes.until(lambda: balance(node, "a", "eventual") == (3, 0, 0), "replicas have it")

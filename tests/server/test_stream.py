@@ -112,13 +112,6 @@ def streams(node: nodes.Node) -> float:
     return float(text.split("\ngroundswell_streams_open ")[1].split("\n")[0])
 
 
-def until(true: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + WAIT_S
-    while not true():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)
-
-
 # --- the stream -----------------------------------------------------------------------------------
 
 
@@ -126,7 +119,10 @@ def test_a_stream_begins_with_all_counts_and_tells_each_change(
     node: nodes.Node, target: int, opened: Opener
 ) -> None:
     node.request("PUT", f"/v1/edges/review/{target}/7", {"value": 4})
-    until(lambda: node.request("GET", f"/v1/counts/review/{target}").json["count"] == 1)
+    nodes.until(
+        lambda: node.request("GET", f"/v1/counts/review/{target}").json["count"] == 1,
+        "it",
+    )
     client = opened(f"key=like:{target}&key=review:{target}")
     headers = {name.lower(): value for name, value in client.response.getheaders()}
     assert headers["content-type"] == "text/event-stream"
@@ -181,7 +177,10 @@ def test_a_stream_goes_on_where_another_broke_off(
     again.close()
     like(node, target, 2)
     like(node, target, 3)
-    until(lambda: node.request("GET", f"/v1/counts/like/{target}").json["count"] == 3)
+    nodes.until(
+        lambda: node.request("GET", f"/v1/counts/like/{target}").json["count"] == 3,
+        "all three",
+    )
     missed = opened(query, {"Last-Event-ID": id_})
     assert missed.next()[1]["counts"] == [{"kind": "like", "target": target, "count": 3}]
     like(node, target, 4)
@@ -253,7 +252,7 @@ def test_a_client_that_goes_away_is_let_go(node: nodes.Node, target: int, opened
     assert streams(node) == before + 5
     for client in clients:
         client.close()
-    until(lambda: streams(node) == before)
+    nodes.until(lambda: streams(node) == before, "no stream is open")
 
 
 def test_only_the_head_of_a_stream_ends_at_once(node: nodes.Node, target: int) -> None:
@@ -286,7 +285,7 @@ def test_no_more_streams_than_allowed(tmp_path: Path, opens: Opener) -> None:
         assert refused.headers["retry-after"] == "1"
         like(node, 1, 1)
         clients[0].close()
-        until(lambda: streams(node) == 1)
+        nodes.until(lambda: streams(node) == 1, "one stream is open")
         opens(node, "key=like:1")
 
 
@@ -336,7 +335,10 @@ def test_what_grew_is_listed(tmp_path: Path) -> None:
             for source in range(target * 2)
         ]
         node.request("POST", "/v1/writes", {"writes": writes})
-        until(lambda: len(node.request("GET", "/v1/trending/like").json["trending"]) == 3)
+        nodes.until(
+            lambda: len(node.request("GET", "/v1/trending/like").json["trending"]) == 3,
+            "three",
+        )
         answer = node.request("GET", "/v1/trending/like?window_s=60&limit=2").json
         assert answer["trending"] == [
             {"target": 3, "growth": 6, "count": 6},
@@ -352,7 +354,10 @@ def test_what_grew_is_listed(tmp_path: Path) -> None:
         node.start()
         like(node, 3, 99)
         like(node, 3, 100)
-        until(lambda: node.request("GET", "/v1/counts/like/3").json["count"] == 8)
+        nodes.until(
+            lambda: node.request("GET", "/v1/counts/like/3").json["count"] == 8,
+            "eight",
+        )
         young = node.request("GET", "/v1/trending/like").json
         assert all(one["growth"] <= 2 for one in young["trending"])
         assert young["since_s"] < 60
@@ -514,4 +519,4 @@ async def test_the_client_raises_what_the_node_refuses(tmp_path: Path) -> None:
                 await anext(told)
                 with pytest.raises(Overloaded):
                     await anext(gs.stream([("like", 1)]))
-            await asyncio.to_thread(until, lambda: streams(node) == 0)
+            await asyncio.to_thread(nodes.until, lambda: streams(node) == 0, "no stream")

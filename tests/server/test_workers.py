@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from nodes import START_S, Node, command, running, together
+from nodes import Node, command, running, together, until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -32,13 +30,6 @@ def workers(node: Node) -> list[int]:
     return sorted(found)
 
 
-def until(true: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + START_S
-    while not true():
-        assert time.monotonic() < deadline_s, "it did not come to pass"
-        time.sleep(0.05)
-
-
 def is_gone(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
@@ -55,7 +46,7 @@ def liked(node: Node, source: int) -> bool:
 
 def test_several_workers_count_together(tmp_path: Path) -> None:
     with running(tmp_path, "--workers", "2") as node:
-        until(lambda: len(workers(node)) == 2)
+        until(lambda: len(workers(node)) == 2, "two workers")
         assert all(together(16, lambda source: liked(node, source)))
         assert {node.count("like", 1) for _ in range(20)} == {16}
         assert "2 workers" in node.output()
@@ -63,18 +54,18 @@ def test_several_workers_count_together(tmp_path: Path) -> None:
 
 def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
     with running(tmp_path, "--workers", "2") as node:
-        until(lambda: len(workers(node)) == 2)
+        until(lambda: len(workers(node)) == 2, "two workers")
         assert liked(node, 1)
         victim = workers(node)[0]
         os.kill(victim, signal.SIGKILL)
-        until(lambda: len(workers(node)) == 2 and victim not in workers(node))
-        until(lambda: all(liked(node, source) for source in range(2, 12)))
+        until(lambda: len(workers(node)) == 2 and victim not in workers(node), "another worker")
+        until(lambda: all(liked(node, source) for source in range(2, 12)), "likes")
         assert node.count("like", 1) == 11
 
 
 def test_sigterm_ends_them_all(tmp_path: Path) -> None:
     with running(tmp_path, "--workers", "2") as node:
-        until(lambda: len(workers(node)) == 2)
+        until(lambda: len(workers(node)) == 2, "two workers")
         assert liked(node, 1)
         started = workers(node)
         assert node.terminate() == 0
@@ -84,10 +75,10 @@ def test_sigterm_ends_them_all(tmp_path: Path) -> None:
 
 def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     with running(tmp_path, "--workers", "2") as node:
-        until(lambda: len(workers(node)) == 2)
+        until(lambda: len(workers(node)) == 2, "two workers")
         started = workers(node)
         node.kill()
-        until(lambda: all(is_gone(pid) for pid in started))
+        until(lambda: all(is_gone(pid) for pid in started), "their end")
 
 
 def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
