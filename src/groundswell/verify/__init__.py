@@ -1,0 +1,1 @@
+"""The proof: clients that record what they asked and were told, checkers that judge it, faults."""
