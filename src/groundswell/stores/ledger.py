@@ -7,7 +7,7 @@ side by itself, the next time it is written to: no write ever waits for the othe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -18,12 +18,17 @@ from groundswell.model import (
     Movement,
     Open,
     Post,
+    SettleAccount,
     Transfer,
     Void,
 )
 from groundswell.store import Moved, Opened, Outcome, Refused
 
 Set = Callable[[dict[Any, Any], Any, Any], None]
+
+# The columns of a stored row, in the order in which `to_account` and `to_movement` take them.
+ACCOUNT_FIELDS: Final = Account.__struct_fields__
+MOVEMENT_FIELDS: Final = Movement.__struct_fields__
 
 _RESOLVED: Final = {"posted": "has been posted", "voided": "was voided", "expired": "has expired"}
 
@@ -33,6 +38,49 @@ def shown(movement: Movement, now_ms: int) -> Movement:
     over = movement.expires_ms is not None and movement.expires_ms <= now_ms
     state = "expired" if over and movement.state == "pending" else movement.state
     return replace(movement, state=state, debit_open=False, credit_open=False)
+
+
+def to_account(row: Sequence[Any]) -> Account:
+    """The account of a row of ACCOUNT_FIELDS, taken apart by hand since every transfer reads two."""
+    id_, balance, held, expected, floor, ceiling, version, xid = row
+    return Account(
+        id=id_,
+        balance=balance,
+        held=held,
+        expected=expected,
+        floor=floor,
+        ceiling=ceiling,
+        version=version,
+        xid=xid,
+    )
+
+
+def to_movement(row: Sequence[Any]) -> Movement:
+    """The transfer of a row of MOVEMENT_FIELDS; flags may be numbers."""
+    id_, debit, credit, amount, pending, state, posted, created_ms, expires_ms, *rest = row
+    debit_balance, credit_balance, debit_open, credit_open = rest
+    return Movement(
+        id=id_,
+        debit=debit,
+        credit=credit,
+        amount=amount,
+        pending=bool(pending),
+        state=state,
+        posted=posted,
+        created_ms=created_ms,
+        expires_ms=expires_ms,
+        debit_balance=debit_balance,
+        credit_balance=credit_balance,
+        debit_open=bool(debit_open),
+        credit_open=bool(credit_open),
+    )
+
+
+def to_settle(rows: Sequence[tuple[Any, ...]]) -> list[SettleAccount]:
+    """What lets go of expired holds, of which `rows` have (debit, debit_open, credit, credit_open)."""
+    names = [debit for debit, is_open, _, _ in rows if is_open]
+    names += [credit for _, _, credit, is_open in rows if is_open]
+    return [SettleAccount(name) for name in dict.fromkeys(names)]
 
 
 class Ledger:

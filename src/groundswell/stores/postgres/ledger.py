@@ -7,25 +7,31 @@ account alone decides about its side of the transfers, so that no lock is ever w
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
-from groundswell.model import Account, Movement, Settle, SettleAccount
+from groundswell.model import Account, Movement, Settle
 from groundswell.revision import Revision
 from groundswell.store import Cursor, Movements, movements
-from groundswell.stores.ledger import shown
+from groundswell.stores.ledger import (
+    ACCOUNT_FIELDS,
+    MOVEMENT_FIELDS,
+    shown,
+    to_account,
+    to_movement,
+    to_settle,
+)
 from groundswell.stores.plan import Plan, Wants
 from groundswell.stores.postgres.read import STATE, WIDTH, State
 from groundswell.stores.postgres.server import Connection
 from groundswell.stores.postgres.statements import execute, fetch_all, fetch_one
 
-_ACCOUNT: Final = "id, balance, held, expected, floor, ceiling, version, xid"
-_MOVEMENT: Final = """
-    t.id, t.debit, t.credit, t.amount, t.pending, t.state, t.posted, groundswell.ms(t.created_at),
-    groundswell.ms(t.expires_at), t.debit_balance, t.credit_balance, t.debit_open, t.credit_open
-"""
-_FIELDS: Final = Movement.__struct_fields__
+_ACCOUNT: Final = ", ".join(ACCOUNT_FIELDS)
+_MOVEMENT: Final = ", ".join(  # of groundswell.transfer AS t
+    f"groundswell.ms(t.{name[:-3]}_at)" if name.endswith("_ms") else f"t.{name}"
+    for name in MOVEMENT_FIELDS
+)
 
 
 class Books(NamedTuple):
@@ -57,7 +63,7 @@ async def lock(connection: Connection, wanted: Wants, opened: Collection[str], a
         f"SELECT {_ACCOUNT} FROM groundswell.account WHERE id = ANY (%s::text[]) ORDER BY id FOR UPDATE",
         [list(names)],
     )
-    locked = [_account(row) for row in found]
+    locked = [to_account(row) for row in found]
     accounts = {account.id: account for account in locked if account.version}
     rows = await fetch_all(
         connection,
@@ -72,7 +78,7 @@ async def lock(connection: Connection, wanted: Wants, opened: Collection[str], a
         """,
         [list(wanted.movements), list(accounts), at_ms, list(accounts), at_ms],
     )
-    known = [_movement(row) for row in rows]
+    known = [to_movement(row) for row in rows]
     return Books(
         accounts,
         {account.id for account in locked if not account.version},
@@ -153,24 +159,6 @@ _CHANGE_MOVEMENTS: Final = f"""
 """
 
 
-def _account(row: Sequence[Any]) -> Account:
-    id_, balance, held, expected, floor, ceiling, version, xid = row
-    return Account(
-        id=id_,
-        balance=balance,
-        held=held,
-        expected=expected,
-        floor=floor,
-        ceiling=ceiling,
-        version=version,
-        xid=xid,
-    )
-
-
-def _movement(row: Sequence[Any]) -> Movement:
-    return Movement(**dict(zip(_FIELDS, row, strict=True)))
-
-
 # --- reads --------------------------------------------------------------------------------------
 
 _NOW: Final = "(SELECT groundswell.moment(%s, %s) AS at) AS n"
@@ -194,7 +182,7 @@ async def account(
         """,
         [now_ms, floor_ms, id_],
     )
-    found = None if row[WIDTH] is None else _account(row[WIDTH:])
+    found = None if row[WIDTH] is None else to_account(row[WIDTH:])
     return found, State.of(row, standby=False).now
 
 
@@ -211,7 +199,7 @@ async def movement(
         [now_ms, floor_ms, id_],
     )
     at_ms, *rest = row[WIDTH:]
-    found = None if rest[0] is None else shown(_movement(rest), at_ms)
+    found = None if rest[0] is None else shown(to_movement(rest), at_ms)
     return found, State.of(row, standby=False).now
 
 
@@ -247,7 +235,7 @@ async def history(
     )
     at_ms = rows[0][WIDTH]
     listed = [
-        shown(_movement(row[WIDTH + 1 :]), at_ms) for row in rows if row[WIDTH + 1] is not None
+        shown(to_movement(row[WIDTH + 1 :]), at_ms) for row in rows if row[WIDTH + 1] is not None
     ]
     return movements(listed, limit, State.of(rows[0], standby=False).now)
 
@@ -266,6 +254,4 @@ async def expired(
         """,
         [now_ms, floor_ms, at_most],
     )
-    names = [debit for debit, is_open, _, _ in rows if is_open]
-    names += [credit for _, _, credit, is_open in rows if is_open]
-    return [SettleAccount(name) for name in dict.fromkeys(names)]
+    return [*to_settle(rows)]

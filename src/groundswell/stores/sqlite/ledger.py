@@ -4,36 +4,39 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from msgspec.structs import astuple, replace
 
 from groundswell.model import Account, Movement, SettleAccount
 from groundswell.revision import Revision
 from groundswell.store import Cursor, Movements, movements
-from groundswell.stores.ledger import shown
+from groundswell.stores.ledger import (
+    ACCOUNT_FIELDS,
+    MOVEMENT_FIELDS,
+    shown,
+    to_account,
+    to_movement,
+    to_settle,
+)
 from groundswell.stores.sqlite import rows
 from groundswell.stores.sqlite.schema import transaction
 
-_ACCOUNT: Final = "id, balance, held, expected, floor, ceiling, version, xid"
-_MOVEMENT: Final = (
-    "id, debit, credit, amount, pending, state, posted, created_ms, expires_ms, debit_balance, "
-    "credit_balance, debit_open, credit_open"
-)
-_FIELDS: Final = _MOVEMENT.split(", ")
+_ACCOUNT: Final = ", ".join(ACCOUNT_FIELDS)
+_MOVEMENT: Final = ", ".join(MOVEMENT_FIELDS)
 
 
 def find_accounts(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, Account]:
     """The stored accounts among `ids`."""
     sql = f"SELECT {_ACCOUNT} FROM {{rows}} CROSS JOIN account ON id = column1"
-    found = rows.execute(connection, sql, [(id_,) for id_ in sorted(ids)])
-    return {row[0]: Account(**dict(zip(_ACCOUNT.split(", "), row, strict=True))) for row in found}
+    found = map(to_account, rows.execute(connection, sql, [(id_,) for id_ in sorted(ids)]))
+    return {account.id: account for account in found}
 
 
 def find_movements(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, Movement]:
     """The stored transfers among `ids`."""
     sql = f"SELECT {_MOVEMENT} FROM {{rows}} CROSS JOIN transfer ON id = column1"
-    found = map(_movement, rows.execute(connection, sql, [(id_,) for id_ in sorted(ids)]))
+    found = map(to_movement, rows.execute(connection, sql, [(id_,) for id_ in sorted(ids)]))
     return {movement.id: movement for movement in found}
 
 
@@ -48,15 +51,8 @@ def find_expired(
             f"ON {side} = column1 AND {side}_open AND expires_ms <= column2"
         )
         wanted = [(id_, now_ms) for id_ in sorted(accounts)]
-        found |= {row[0]: _movement(row) for row in rows.execute(connection, sql, wanted)}
+        found |= {row[0]: to_movement(row) for row in rows.execute(connection, sql, wanted)}
     return list(found.values())
-
-
-def _movement(row: Sequence[Any]) -> Movement:
-    values = dict(zip(_FIELDS, row, strict=True))
-    for flag in ("pending", "debit_open", "credit_open"):
-        values[flag] = bool(values[flag])
-    return Movement(**values)
 
 
 def write(
@@ -124,7 +120,7 @@ def history(
             "ORDER BY created_ms DESC, id DESC LIMIT :limit",
             given,
         ).fetchall()
-    listed = [shown(_movement(row), max(now_ms, at_ms)) for row in found]
+    listed = [shown(to_movement(row), max(now_ms, at_ms)) for row in found]
     return movements(listed, limit, Revision.upto(xid))
 
 
@@ -137,6 +133,4 @@ def expired(connection: sqlite3.Connection, at_most: int, now_ms: int) -> list[S
             "WHERE (debit_open OR credit_open) AND expires_ms <= ? ORDER BY expires_ms LIMIT ?",
             (max(now_ms, at_ms), at_most),
         ).fetchall()
-    names = [debit for debit, is_open, _, _ in found if is_open]
-    names += [credit for _, _, credit, is_open in found if is_open]
-    return [SettleAccount(name) for name in dict.fromkeys(names)]
+    return to_settle(found)
