@@ -399,7 +399,7 @@ def test_the_python_interface_is_described() -> None:
     text = section("Python")
     for name in groundswell.__all__:
         assert name in text, name
-    for name in vars(groundswell.Session):
+    for name in dir(groundswell.Session):
         if not name.startswith("_"):
             assert re.search(rf"`(await )?{name}\(", text), name
     for shape in (groundswell.Count, groundswell.Object, groundswell.EdgePage, groundswell.Edge):

@@ -310,6 +310,8 @@ async def test_what_is_wrong_raises_the_same_error_everywhere(gs: Groundswell) -
         with pytest.raises(BadRequest) as caught:
             await call
         assert caught.value.code == "bad-request"
+    with pytest.raises(TypeError, match="levels"):
+        await me.count("like", 1, levels="causal")  # type: ignore[call-arg]
     with pytest.raises(TooLarge):
         await me.put("o", "t", {"a": "x" * 70_000})
     with pytest.raises(TooLarge):

@@ -21,19 +21,18 @@ from groundswell.model import (
     Transfer,
     Void,
 )
-from groundswell.session import (
+from groundswell.results import (
     AccountState,
     Count,
     EdgePage,
-    Groundswell,
     Item,
     Object,
     Rating,
-    Session,
     TransferPage,
     Trend,
     Trending,
 )
+from groundswell.session import Groundswell, Session
 from groundswell.store import Changed, Moved, Opened, Refused, Stored
 from groundswell.wiring import connect, open
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 import msgspec
 
+from groundswell import results
 from groundswell.api import Api, Reply
-from groundswell.errors import GroundswellError, by_code
+from groundswell.errors import BadRequest, GroundswellError, by_code
 from groundswell.model import (
     Add,
     Delete,
@@ -26,125 +27,72 @@ from groundswell.model import (
     Void,
     Write,
 )
+from groundswell.results import (
+    AccountState,
+    Count,
+    EdgePage,
+    Item,
+    Object,
+    Rating,
+    TransferPage,
+    Trending,
+)
 from groundswell.revision import SessionToken
 from groundswell.store import Moved, Outcome, Refused, Stored
 from groundswell.wire import (
-    CountAnswer,
-    CountItem,
     HistoryQuery,
     ListQuery,
     MovementItem,
-    PageItem,
-    ReadInfo,
     ReadOptions,
     StatusAnswer,
     TrendingQuery,
-    TrendItem,
 )
 
 Fallback = Literal["primary", "none"]
 T = TypeVar("T")
-Trend = TrendItem
 
 
-class Count(msgspec.Struct, frozen=True, kw_only=True):
-    """A count, and how it was read."""
+class ReadHow(TypedDict, total=False):
+    """How a read is to be served. BadRequest for a level or a number that does not fit.
 
-    kind: str
-    target: Id
-    value: int
-    sum: int | None  # of the edges' values, for kinds that have them
-    pending: int  # how much of it is the session's own writes that the replica had not seen
-    level: Level  # the level that was met
-    served_by: str
-    age_ms: float | None  # everything acknowledged longer ago is in it; None: not known
+    - `level`: a `Level` or its name; left out or None: that of the kind.
+    - `max_age_ms`: only a replica known to be at most that old may answer.
+    - `wait_ms`: how long to wait for a replica that qualifies, up to 60,000; left out or None: as the
+      node is configured.
+    - `fallback`: where to go when none qualified in time: `"primary"`, or `"none"` to raise ReplicaLate.
+    """
 
-
-class Rating(msgspec.Struct, frozen=True, kw_only=True):
-    """What the values of a target's edges come to, and how it was read."""
-
-    kind: str
-    target: Id
-    count: int
-    sum: int
-    average: float | None  # None: there are none
-    histogram: dict[int, int] | None  # how many edges have each value; None: the kind counts none
-    pending: int  # how much of the count is the session's own writes that the replica had not seen
-    level: Level
-    served_by: str
-    age_ms: float | None
+    level: Level | str | None
+    max_age_ms: int | None
+    wait_ms: int | None
+    fallback: Fallback
 
 
-class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """One (kind, target) of a page, and how it was read."""
+class _Watching:
+    """What is asked of a node as it goes on: always at `eventual`, so that no session is needed."""
 
-    kind: str
-    target: Id
-    value: int
-    sum: int | None  # of the edges' values, for kinds that have them
-    viewer: bool | None  # whether the viewer's edge exists; None: nobody asked, or it is a tally
-    newest: list[Edge]  # newest first
-    level: Level
-    served_by: str
-    age_ms: float | None
+    def __init__(self, api: Api) -> None:
+        self._api = api
 
+    async def trending(self, kind: str, *, window_s: int = 300, limit: int = 10) -> Trending:
+        """The targets that grew most in the last `window_s` seconds (1 to 3600), up to 100 of them."""
+        query = TrendingQuery(window_s=window_s, limit=limit)
+        return results.trending(kind, (await self._api.trending(kind, query)).answer)
 
-class Object(msgspec.Struct, frozen=True, kw_only=True):
-    """An object, and how it was read."""
+    async def stream(self, keys: Sequence[Key]) -> AsyncGenerator[list[Count], None]:
+        """Up to 100 counts now, then those that change, as they change: at `eventual`.
 
-    id: str
-    type: str
-    version: int
-    data: dict[str, Any]
-    level: Level
-    served_by: str
-    age_ms: float | None
+        Never goes backwards. Whoever is slow to ask for more gets the newest states and not those in
+        between. In process it ends with the node. Over HTTP it resumes by itself when the connection
+        breaks, a few times, and then raises NodeUnreachable. End it early with
+        `contextlib.aclosing`. Raises Overloaded where the node has too many.
+        """
+        async with aclosing(self._api.stream(keys)) as events:
+            async for event in events:
+                yield results.told(event)
 
 
-class AccountState(msgspec.Struct, frozen=True, kw_only=True):
-    """An account in minor units, and how it was read."""
-
-    id: str
-    balance: int
-    held: int  # of it, kept for pending transfers out of here
-    expected: int  # kept free below the ceiling for pending transfers to here
-    available: int | None  # what may go out; None: there is no floor
-    floor: int | None
-    ceiling: int | None
-    level: Level
-    served_by: str
-    age_ms: float | None
-
-
-class TransferPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Part of an account's history, newest first."""
-
-    transfers: list[MovementItem]
-    next: str | None  # cursor to the older ones; None at the end
-
-
-class EdgePage(msgspec.Struct, frozen=True, kw_only=True):
-    """Part of a list, newest first."""
-
-    edges: list[Edge]
-    next: str | None  # cursor to the older ones; None at the end
-    prev: str | None  # cursor to the newer ones, also those still to come
-
-
-class Trending(msgspec.Struct, frozen=True, kw_only=True):
-    """What grew most, and what that is based on."""
-
-    kind: str
-    trends: list[Trend]  # by growth, then by target
-    window_s: int
-    since_s: float  # how long the node has watched
-    exact: bool  # whether no growth in the window is unknown or was forgotten
-    level: Level
-    served_by: str
-    age_ms: float | None
-
-
-class Session:
+class Session(_Watching):
     """One user's view: carries the token of all it has written and seen.
 
     Not for use by several tasks at once: a session is one line of thought. Errors are those of
@@ -152,7 +100,7 @@ class Session:
     """
 
     def __init__(self, api: Api, token: str | None = None) -> None:
-        self._api = api
+        super().__init__(api)
         #: The session token; hand it to another session with `observe`, or keep it between requests.
         self.token = token
 
@@ -257,60 +205,20 @@ class Session:
 
     # --- reads ----------------------------------------------------------------------------------
 
-    async def count(
-        self,
-        kind: str,
-        target: Id,
-        *,
-        level: Level | str | None = None,
-        max_age_ms: int | None = None,
-        wait_ms: int | None = None,
-        fallback: Fallback = "primary",
-    ) -> Count:
+    async def count(self, kind: str, target: Id, **how: Unpack[ReadHow]) -> Count:
         """One count."""
-        options = _options(level, max_age_ms, wait_ms, fallback)
-        answer = await self._call(self._api.count(kind, target, options, self.token))
-        return _count(kind, target, answer, answer.read)
+        answer = await self._call(self._api.count(kind, target, _options(**how), self.token))
+        return results.count(kind, target, answer, answer.read)
 
-    async def counts(
-        self,
-        keys: Sequence[Key],
-        *,
-        level: Level | str | None = None,
-        max_age_ms: int | None = None,
-        wait_ms: int | None = None,
-        fallback: Fallback = "primary",
-    ) -> list[Count]:
+    async def counts(self, keys: Sequence[Key], **how: Unpack[ReadHow]) -> list[Count]:
         """Up to 1,000 counts, all at one revision."""
-        options = _options(level, max_age_ms, wait_ms, fallback)
-        answer = await self._call(self._api.counts(keys, options, self.token))
-        return [_count(item.kind, item.target, item, answer.read) for item in answer.counts]
+        answer = await self._call(self._api.counts(keys, _options(**how), self.token))
+        return [results.count(item.kind, item.target, item, answer.read) for item in answer.counts]
 
-    async def rating(
-        self,
-        kind: str,
-        target: Id,
-        *,
-        level: Level | str | None = None,
-        max_age_ms: int | None = None,
-        wait_ms: int | None = None,
-        fallback: Fallback = "primary",
-    ) -> Rating:
+    async def rating(self, kind: str, target: Id, **how: Unpack[ReadHow]) -> Rating:
         """Count, sum, average and histogram of a kind whose edges carry a value, in one state."""
-        options = _options(level, max_age_ms, wait_ms, fallback)
-        found = await self._call(self._api.rating(kind, target, options, self.token))
-        return Rating(
-            kind=kind,
-            target=target,
-            count=found.count,
-            sum=found.sum,
-            average=found.average,
-            histogram=found.histogram,
-            pending=found.pending,
-            level=found.read.consistency,
-            served_by=found.read.served_by,
-            age_ms=found.read.age_ms,
-        )
+        call = self._api.rating(kind, target, _options(**how), self.token)
+        return results.rating(kind, target, await self._call(call))
 
     async def page(
         self,
@@ -318,33 +226,21 @@ class Session:
         *,
         viewer: Id | None = None,
         newest: int = 3,
-        level: Level | str | None = None,
-        max_age_ms: int | None = None,
-        wait_ms: int | None = None,
-        fallback: Fallback = "primary",
+        **how: Unpack[ReadHow],
     ) -> list[Item]:
         """Up to 200 counts, each with up to 50 newest edges and whether `viewer` has one: one state."""
-        options = _options(level, max_age_ms, wait_ms, fallback)
-        answer = await self._call(
-            self._api.page(keys, options, self.token, viewer=viewer, newest=newest)
-        )
-        return [_item(item, answer.read) for item in answer.items]
+        options = _options(**how)
+        call = self._api.page(keys, options, self.token, viewer=viewer, newest=newest)
+        answer = await self._call(call)
+        return [results.item(item, answer.read) for item in answer.items]
 
     async def edge(
         self, kind: str, target: Id, source: Id, *, level: Level | str | None = None
     ) -> Edge:
         """One edge, or EdgeNotFound."""
-        options = _options(level, None, None, "primary")
+        options = _options(level=level)
         found = await self._call(self._api.edge(kind, target, source, options, self.token))
-        return Edge(
-            kind=kind,
-            target=found.target,
-            source=found.source,
-            created_ms=found.created_ms,
-            value=found.value,
-            data=found.data,
-            expires_ms=found.expires_ms,
-        )
+        return results.edge(kind, found)
 
     async def edges(
         self,
@@ -362,69 +258,17 @@ class Session:
         query = ListQuery(
             consistency=_level(level), limit=limit, cursor=cursor, since=since, until=until
         )
-        found = await self._call(
-            self._api.edges(kind, target=target, source=source, query=query, tokens=self.token)
-        )
-        edges = [
-            Edge(
-                kind=kind,
-                target=item.target,
-                source=item.source,
-                created_ms=item.created_ms,
-                value=item.value,
-                data=item.data,
-                expires_ms=item.expires_ms,
-            )
-            for item in found.edges
-        ]
-        return EdgePage(edges=edges, next=found.next, prev=found.prev)
+        call = self._api.edges(kind, target=target, source=source, query=query, tokens=self.token)
+        return results.edge_page(kind, await self._call(call))
 
-    async def get(
-        self,
-        id: str,
-        *,
-        level: Level | str | None = None,
-        max_age_ms: int | None = None,
-        wait_ms: int | None = None,
-        fallback: Fallback = "primary",
-    ) -> Object:
-        """One object, or ObjectNotFound."""
-        options = _options(level, max_age_ms, wait_ms, fallback)
-        found = await self._call(self._api.object(id, options, self.token))
-        return Object(
-            id=found.id,
-            type=found.type,
-            version=found.version,
-            data=msgspec.json.decode(found.data),
-            level=found.read.consistency,
-            served_by=found.read.served_by,
-            age_ms=found.read.age_ms,
-        )
+    async def get(self, id: str, **how: Unpack[ReadHow]) -> Object:
+        """One object, or ObjectNotFound; causal if nothing else is asked for."""
+        return results.object_(await self._call(self._api.object(id, _options(**how), self.token)))
 
-    async def account(
-        self,
-        id: str,
-        *,
-        level: Level | str | None = None,
-        max_age_ms: int | None = None,
-        wait_ms: int | None = None,
-        fallback: Fallback = "primary",
-    ) -> AccountState:
+    async def account(self, id: str, **how: Unpack[ReadHow]) -> AccountState:
         """One account, or AccountNotFound; linearizable if nothing else is asked for."""
-        options = _options(level, max_age_ms, wait_ms, fallback)
-        found = await self._call(self._api.account(id, options, self.token))
-        return AccountState(
-            id=found.id,
-            balance=found.balance,
-            held=found.held,
-            expected=found.expected,
-            available=found.available,
-            floor=found.floor,
-            ceiling=found.ceiling,
-            level=found.read.consistency,
-            served_by=found.read.served_by,
-            age_ms=found.read.age_ms,
-        )
+        call = self._api.account(id, _options(**how), self.token)
+        return results.account_state(await self._call(call))
 
     async def find_transfer(self, id: str) -> MovementItem:
         """A transfer as it stands, or TransferNotFound."""
@@ -435,47 +279,8 @@ class Session:
     ) -> TransferPage:
         """The transfers from and to an account, newest first."""
         query = HistoryQuery(limit=limit, cursor=cursor)
-        found = await self._call(self._api.movements(account, query, self.token))
-        return TransferPage(transfers=found.transfers, next=found.next)
-
-    async def trending(self, kind: str, *, window_s: int = 300, limit: int = 10) -> Trending:
-        """The targets that grew most in the last `window_s` seconds (1 to 3600), up to 100 of them."""
-        query = TrendingQuery(window_s=window_s, limit=limit)
-        found = await self._call(self._api.trending(kind, query, self.token))
-        return Trending(
-            kind=kind,
-            trends=found.trending,
-            window_s=found.window_s,
-            since_s=found.since_s,
-            exact=found.exact,
-            level=found.read.consistency,
-            served_by=found.read.served_by,
-            age_ms=found.read.age_ms,
-        )
-
-    async def stream(self, keys: Sequence[Key]) -> AsyncGenerator[list[Count], None]:
-        """Up to 100 counts now, then those that change, as they change: at `eventual`.
-
-        Never goes backwards. Whoever is slow to ask for more gets the newest states and not those in
-        between. In process it ends with the node. Over HTTP it resumes by itself when the connection
-        breaks, a few times, and then raises NodeUnreachable. End it early with
-        `contextlib.aclosing`. Raises Overloaded where the node has too many.
-        """
-        async with aclosing(self._api.stream(keys)) as events:
-            async for event in events:
-                yield [
-                    Count(
-                        kind=item.kind,
-                        target=item.target,
-                        value=item.count,
-                        sum=item.sum,
-                        pending=0,
-                        level=Level.EVENTUAL,
-                        served_by=event.served_by,
-                        age_ms=event.age_ms,
-                    )
-                    for item in event.counts
-                ]
+        call = self._api.movements(account, query, self.token)
+        return results.transfer_page(await self._call(call))
 
     async def _call(self, call: Awaitable[Reply[T]]) -> T:
         try:
@@ -489,23 +294,12 @@ class Session:
         return reply.answer
 
 
-class Groundswell:
+class Groundswell(_Watching):
     """A node, in this process or behind HTTP."""
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
 
     def session(self, token: str | None = None) -> Session:
         """A new session, or one that goes on from a token."""
         return Session(self._api, token)
-
-    async def trending(self, kind: str, *, window_s: int = 300, limit: int = 10) -> Trending:
-        """As of a session."""
-        return await self.session().trending(kind, window_s=window_s, limit=limit)
-
-    def stream(self, keys: Sequence[Key]) -> AsyncGenerator[list[Count], None]:
-        """As of a session."""
-        return self.session().stream(keys)
 
     async def status(self) -> StatusAnswer:
         """Where the node, its store and its replicas stand."""
@@ -522,51 +316,16 @@ def _level(level: Level | str | None) -> Level | None:
     try:
         return Level(level)
     except ValueError:
-        raise by_code(
-            "bad-request", f"Unknown level {level!r}; there are: {', '.join(Level)}."
-        ) from None
+        raise BadRequest(f"Unknown level {level!r}; there are: {', '.join(Level)}.") from None
 
 
 def _options(
-    level: Level | str | None, max_age_ms: int | None, wait_ms: int | None, fallback: Fallback
+    *,
+    level: Level | str | None = None,
+    max_age_ms: int | None = None,
+    wait_ms: int | None = None,
+    fallback: Fallback = "primary",
 ) -> ReadOptions:
     return ReadOptions(
         consistency=_level(level), max_age_ms=max_age_ms, wait_ms=wait_ms, fallback=fallback
-    )
-
-
-def _count(kind: str, target: Id, found: CountAnswer | CountItem, read: ReadInfo) -> Count:
-    return Count(
-        kind=kind,
-        target=target,
-        value=found.count,
-        sum=found.sum,
-        pending=found.pending,
-        level=read.consistency,
-        served_by=read.served_by,
-        age_ms=read.age_ms,
-    )
-
-
-def _item(found: PageItem, read: ReadInfo) -> Item:
-    return Item(
-        kind=found.kind,
-        target=found.target,
-        value=found.count,
-        sum=found.sum,
-        viewer=found.viewer,
-        newest=[
-            Edge(
-                kind=found.kind,
-                target=found.target,
-                source=edge.source,
-                created_ms=edge.created_ms,
-                value=edge.value,
-                data=edge.data,
-            )
-            for edge in found.newest
-        ],
-        level=read.consistency,
-        served_by=read.served_by,
-        age_ms=read.age_ms,
     )

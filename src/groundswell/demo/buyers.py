@@ -17,7 +17,8 @@ from typing import Final
 from groundswell.demo.tally import Tally
 from groundswell.errors import AccountNotFound, InsufficientFunds, SeatTaken
 from groundswell.model import Level
-from groundswell.session import AccountState, Count, Groundswell
+from groundswell.results import AccountState, Count
+from groundswell.session import Groundswell
 from groundswell.store import Moved
 
 BUYERS: Final = 2  # per level

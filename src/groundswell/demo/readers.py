@@ -12,7 +12,8 @@ from groundswell.demo.truth import Truth
 from groundswell.demo.writers import PARCEL, object_id
 from groundswell.errors import ObjectNotFound
 from groundswell.model import Level
-from groundswell.session import Count, Groundswell
+from groundswell.results import Count
+from groundswell.session import Groundswell
 
 SESSIONS: Final = 3  # per level
 THINK_S: Final = 0.004  # between two steps of a session

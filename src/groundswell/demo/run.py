@@ -20,7 +20,8 @@ from groundswell.demo.tally import Tally
 from groundswell.demo.trace import Action, Message
 from groundswell.demo.truth import Truth
 from groundswell.model import KEYS_MAX, Level
-from groundswell.session import Count, Groundswell
+from groundswell.results import Count
+from groundswell.session import Groundswell
 from groundswell.wiring import connect, migrate
 
 REPLICA_DELAYS_MS: Final = (0, 150, 600)

@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from groundswell.errors import NotFound
-from groundswell.session import AccountState, Count, Object
+from groundswell.results import AccountState, Count, Object
 
 T = TypeVar("T")
 
