@@ -131,11 +131,11 @@ class MemoryStore:
         xid, before = self._xid + 1, dict(self._state.documents)
         self._at_ms = max(self._at_ms, self._now_ms())
         let_go = self._let_go_of_claims(batches)
-        self._state.bank.touched = set()
         results: list[tuple[tuple[Outcome, ...], dict[Key, Effect], bool]] = []
         for batch in batches:
             results.append(self._batch(batch, xid))
         self._settle_accounts(batches, xid)
+        self._state.bank.touched = set()
         if (
             let_go
             or any(changed for _, _, changed in results)

@@ -325,6 +325,16 @@ class AccountSuite(Suite):
         assert codes(await commit(store, Void("h"))) == ["transfer-conflict"]
         assert codes(await commit(store, Transfer("b", ALICE, BOB, 100))) == [True]
 
+    async def test_accounts_without_expired_holds_have_nothing_to_settle(
+        self, store: Store, clock: Clock
+    ) -> None:
+        await opened(store, clock)
+        await commit(store, Transfer("h", ALICE, BOB, 1, pending=True, expires_in_s=1))
+        assert await store.expired(10) == []
+        await commit(store, Post("h"))
+        clock.at_ms += 1000
+        assert await store.expired(10) == []
+
     @pytest.mark.parametrize("side", [ALICE, BOB])
     async def test_each_account_lets_go_of_an_expired_hold_by_itself(
         self, store: Store, clock: Clock, side: str
