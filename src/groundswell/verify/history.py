@@ -49,7 +49,9 @@ class Op(msgspec.Struct, kw_only=True, omit_defaults=True):
     end: int = NEVER
     type: Literal["ok", "fail", "info"] = "info"
     found: list[int | None] = []  # per key: counts, values (None: nothing there), balances
+    pending: list[int] = []  # per key: how much of a count is the session's own, added on top
     versions: list[int] = []  # per key, of objects
+    tries: int = 1  # of a write that was sent again because no answer came
     served_by: str | None = None
     age_ms: float | None = None
     error: str | None = None  # code of what was raised
@@ -78,7 +80,9 @@ class _Completed(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="ty
     i: int
     t: int
     found: list[int | None] = []
+    pending: list[int] = []
     versions: list[int] = []
+    tries: int = 1
     served_by: str | None = None
     age_ms: float | None = None
     error: str | None = None
@@ -197,7 +201,9 @@ def _completed(op: Op, now: int) -> Ok | Failed | Unknown:
         i=op.id,
         t=now,
         found=op.found,
+        pending=op.pending,
         versions=op.versions,
+        tries=op.tries,
         served_by=op.served_by,
         age_ms=op.age_ms,
         error=op.error,
@@ -222,5 +228,6 @@ def _end(op: Op, line: Ok | Failed | Unknown) -> None:
     op.type = "ok" if isinstance(line, Ok) else "fail" if isinstance(line, Failed) else "info"
     if op.type != "info":
         op.end = line.t
-    op.found, op.versions = line.found, line.versions
+    op.found, op.pending, op.versions = line.found, line.pending, line.versions
+    op.tries = line.tries
     op.served_by, op.age_ms, op.error = line.served_by, line.age_ms, line.error
