@@ -22,7 +22,7 @@ from groundswell.stores.ledger import (
     to_movement,
     to_settle,
 )
-from groundswell.stores.plan import Plan, Wants
+from groundswell.stores.plan import Wants
 from groundswell.stores.postgres.read import STATE, WIDTH, State
 from groundswell.stores.postgres.server import Connection
 from groundswell.stores.postgres.statements import execute, fetch_all, fetch_one
@@ -103,9 +103,10 @@ async def _parties(connection: Connection, ids: Collection[str]) -> set[str]:
     return {name for row in found for name in row}
 
 
-async def write(connection: Connection, plan: Plan, books: Books) -> None:
-    """Store what the plan came to, and let go of the reservations that it has no use for."""
-    accounts, moved = plan.accounts_to_store(), plan.movements_to_store()
+async def write(
+    connection: Connection, accounts: Sequence[Account], moved: Sequence[Movement], books: Books
+) -> None:
+    """Store what a plan came to, and let go of the reservations that it has no use for."""
     if accounts:
         await execute(connection, _WRITE_ACCOUNTS, [_json(accounts)])
     stored = {*books.movements, *(movement.id for movement in books.expired)}

@@ -7,7 +7,7 @@ others had stored before, locked too, nothing that the plan depends on can chang
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -58,28 +58,17 @@ async def commit(
     put: AsyncCursor[TupleRow] | None = None
     async with connection.transaction():
         at_ms, seen, xid = await fetch_one(connection, _BEGIN, [now_ms, floor_ms])
-        wanted = wants(batches, kinds)
-        found = await _find(connection, kinds, batches, wanted, at_ms)
-        opened = {w.id for batch in batches for w in batch.writes if isinstance(w, Open)}
-        books = await ledger.lock(connection, wanted, opened, at_ms)
-        before = {key: row for key, row in found.edges.items() if key not in found.reserved}
-        plan = Plan(
-            kinds,
-            xid=xid,
-            now_ms=at_ms,
-            edges=before,
-            tallies=wanted.tallies - found.tallies,
-            documents={id_: d for id_, d in found.documents.items() if d.version},
-            accounts=books.accounts,
-            movements=books.movements,
-            expired=books.expired,
-        )
+        plan, found, books = await _plan(connection, kinds, batches, xid, at_ms)
         planned = plan.apply(batches)
+        documents, accounts = plan.documents_to_store(), plan.accounts_to_store()
         async with connection.pipeline():
-            await _write(connection, kinds, plan, found)
-            await ledger.write(connection, plan, books)
+            await _write_edges(connection, kinds, plan, found)
+            await _free_tallies(connection, found.tallies.difference(plan.tallies_to_store()))
+            await _write_documents(connection, documents, found)
+            await ledger.write(connection, accounts, plan.movements_to_store(), books)
             if plan.let_go or any(batch.changed for batch in planned):
-                put = await _put(connection, queue, plan, seen)
+                published = [*documents, *map(document, accounts)]
+                put = await _put(connection, queue, plan.events, published, seen)
     if put is None:
         now = await read.standing(connection)
     else:  # what it has seen under all locks
@@ -89,6 +78,28 @@ async def commit(
         for slot, batch in enumerate(planned)
     ]
     return committed, at_ms
+
+
+async def _plan(
+    connection: Connection, kinds: Kinds, batches: Sequence[Batch], xid: int, at_ms: int
+) -> tuple[Plan, _Found, ledger.Books]:
+    """A plan over what is stored, which is locked; reservations are nothing to it."""
+    wanted = wants(batches, kinds)
+    found = await _find(connection, kinds, batches, wanted, at_ms)
+    opened = {w.id for batch in batches for w in batch.writes if isinstance(w, Open)}
+    books = await ledger.lock(connection, wanted, opened, at_ms)
+    plan = Plan(
+        kinds,
+        xid=xid,
+        now_ms=at_ms,
+        edges={key: row for key, row in found.edges.items() if key not in found.reserved},
+        tallies=wanted.tallies - found.tallies,
+        documents={id_: d for id_, d in found.documents.items() if d.version},
+        accounts=books.accounts,
+        movements=books.movements,
+        expired=books.expired,
+    )
+    return plan, found, books
 
 
 # --- what is there ------------------------------------------------------------------------------
@@ -238,7 +249,7 @@ async def _lock_documents(
 # --- what is to be there ------------------------------------------------------------------------
 
 
-async def _write(connection: Connection, kinds: Kinds, plan: Plan, found: _Found) -> None:
+async def _write_edges(connection: Connection, kinds: Kinds, plan: Plan, found: _Found) -> None:
     # Drops first: a seat that was given up may have been taken in the same transaction.
     for name, pairs in plan.edges_to_drop(found.edges).items():
         kind = kinds[name]
@@ -254,7 +265,10 @@ async def _write(connection: Connection, kinds: Kinds, plan: Plan, found: _Found
         )
     for name, rows in plan.edges_to_store(found.edges).items():
         await _store(connection, kinds[name], rows)
-    unused = found.tallies.difference(plan.tallies_to_store())
+
+
+async def _free_tallies(connection: Connection, unused: Collection[TallyKey]) -> None:
+    """Take back those reservations that nothing has come of."""
     if unused:
         await execute(
             connection,
@@ -265,8 +279,6 @@ async def _write(connection: Connection, kinds: Kinds, plan: Plan, found: _Found
             """,
             [list(c) for c in zip(*((k, str(t), i) for k, t, i in unused), strict=True)],
         )
-    if found.documents:
-        await _store_documents(connection, plan.documents_to_store(), found)
 
 
 async def _store(connection: Connection, kind: Kind, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -296,7 +308,7 @@ async def _store(connection: Connection, kind: Kind, rows: Sequence[tuple[Any, .
     )
 
 
-async def _store_documents(
+async def _write_documents(
     connection: Connection, documents: Sequence[Document], found: _Found
 ) -> None:
     if documents:
@@ -326,14 +338,17 @@ async def _store_documents(
 
 
 async def _put(
-    connection: Connection, queue: Queue, plan: Plan, seen: str
+    connection: Connection,
+    queue: Queue,
+    counts: Mapping[Key, tuple[int, int]],
+    documents: Iterable[Document],
+    seen: str,
 ) -> AsyncCursor[TupleRow]:
     """One event per count that moved, per object and per account that was touched: at least one."""
     events = [
         _Event("count", kind, str(target), count, sum_)
-        for (kind, target), (count, sum_) in sorted(plan.events.items(), key=_by_text)
+        for (kind, target), (count, sum_) in sorted(counts.items(), key=_by_text)
     ]
-    documents = plan.documents_to_store() + [document(a) for a in plan.accounts_to_store()]
     events += [_Event("object", d.type, d.id, d.version, None, json(d.data)) for d in documents]
     return await execute(
         connection,
