@@ -266,8 +266,12 @@ class MemoryStore:
         freed = None if old else self._state.freed.pop(key[:2], None)
         if freed is not None:  # one claim for another
             self._changed(*self._effects(freed, -1))
-        self._changed(*(self._effects(old, -1) if old else ()))
-        return self._changed(*self._effects(self._state.edges[key], 1))
+        effects = self._effects(self._state.edges[key], 1)
+        if old is not None:
+            effects = self._effects(old, -1) + effects
+            if old.value == write.value:  # nothing has happened to the count of its value
+                effects = [effect for effect in effects if effect.kind == write.kind]
+        return self._changed(*effects)
 
     def _effects(self, edge: Edge, by: int) -> list[Effect]:
         """What an edge that comes (1) or goes (-1) does to counts."""

@@ -232,7 +232,7 @@ class Plan:
     def _rate(self, kind: str, target: Id, before: int | None, after: int | None) -> None:
         """Move one edge from the count of one value to that of another."""
         declared = self._kinds[kind].value
-        if declared is None:
+        if declared is None or before == after:
             return
         for value, by in ((before, -1), (after, 1)):
             if value is not None and value in declared.buckets:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from groundswell.kinds import bucket
 from groundswell.model import Add, Counter, Delete, Key, Put, Remove, Tally, Write
 from groundswell.store import Committed, CountChange, Store
 from groundswell.testing.base import (
@@ -203,6 +204,26 @@ class RollupSuite(Suite):
         again = await commit(store, Add(kind, 1, 2, value), Remove(kind, 1, 1))
         assert again.xid is None
         assert await store.rollup(10) is None
+
+    async def test_other_data_of_a_rating_is_no_event_of_its_value(self, store: Store) -> None:
+        """It is one of the target all the same, whose lists have changed; a value has no lists."""
+        two, three = bucket("rating", 2), bucket("rating", 3)
+        await commit(store, Add("rating", 1, 1, 2, json(n=1)))
+        await drain(store)
+        expected: list[tuple[Write, dict[Key, Counter]]] = [
+            (Add("rating", 1, 1, 2, json(n=2)), {("rating", 1): Counter(1, 2)}),
+            (
+                Add("rating", 1, 1, 3, json(n=2)),
+                {("rating", 1): Counter(1, 3), (two, 1): Counter(0), (three, 1): Counter(1)},
+            ),
+            (Add("rating", 1, 1, 3), {("rating", 1): Counter(1, 3)}),
+        ]
+        for write, published in expected:
+            await commit(store, write)
+            assert await store.backlog() == len(published)
+            await drain(store)
+            assert by_key((await follow(store))[-1].counts) == published
+        await check_settled(store, [("rating", 1), (two, 1), (three, 1)])
 
     async def test_changes_that_cancel_out_between_transactions_leave_the_count(
         self, store: Store
