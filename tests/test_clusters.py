@@ -18,8 +18,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-import clusters
 from clusters import Cluster, Installation, every, installations
+from groundswell.errors import StoreUnusable
+from groundswell.verify import clusters
 
 WAIT_S = 20.0
 
@@ -196,7 +197,7 @@ def test_a_server_that_does_not_start_says_why_and_is_gone(
 ) -> None:
     folder = clusters._folder(in_memory=True)
     monkeypatch.setattr(clusters, "_folder", lambda in_memory: folder)
-    with pytest.raises(AssertionError, match=r"unrecognized .* \"no_such_setting\""):
+    with pytest.raises(StoreUnusable, match=r"unrecognized .* \"no_such_setting\""):
         Cluster(installation, settings={"no_such_setting": "it's"})
     assert not folder.exists()
 
