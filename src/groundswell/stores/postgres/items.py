@@ -14,7 +14,7 @@ import msgspec
 from groundswell.kinds import Kind, Kinds
 from groundswell.model import Counter, Id, Key, Newest
 from groundswell.store import CounterRow, Item, ItemRow, Items, Sight
-from groundswell.stores.postgres.read import CURRENT_MAX, STATE, WIDTH, State
+from groundswell.stores.postgres.read import CURRENT_MAX, QUEUED, STATE, WIDTH, State
 from groundswell.stores.postgres.rows import SQL_TYPE, array
 from groundswell.stores.postgres.server import Connection
 from groundswell.stores.postgres.statements import fetch_one
@@ -103,13 +103,7 @@ def _sql(list_kinds: tuple[Kind, ...], edge_kinds: tuple[Kind, ...], depth: int)
     lists = " UNION ALL ".join(_lists_sql(kind, depth) for kind in list_kinds) or _NO_LISTS
     edges = " UNION ALL ".join(map(_edges_sql, edge_kinds)) or _NO_EDGES
     return f"""
-        WITH s AS MATERIALIZED (SELECT * FROM groundswell.state), waiting AS MATERIALIZED (
-            SELECT e.type, e.kind, e.target, e.count, e.sum
-            FROM s, groundswell.unfolded(s.snapshot) AS e LIMIT {CURRENT_MAX} + 1
-        ), queued AS MATERIALIZED (
-            SELECT kind, target, sum(count)::bigint AS count, sum(sum)::bigint AS sum
-            FROM waiting WHERE type = 'count' GROUP BY kind, target
-        ), lists AS MATERIALIZED ({lists})
+        WITH {QUEUED}, lists AS MATERIALIZED ({lists})
         SELECT {STATE}, (SELECT count(*) FROM waiting),
                (SELECT coalesce(json_agg(json_build_array(
                     w.place, coalesce(c.count, 0), coalesce(c.sum, 0), coalesce(c.born, 0),

@@ -151,14 +151,18 @@ async def counters(connection: Connection, epoch: int | None, keys: Sequence[Key
     )
 
 
-_CURRENT: Final = f"""
-    WITH s AS MATERIALIZED (SELECT * FROM groundswell.state), waiting AS MATERIALIZED (
+# What a statement has seen (s), the events that wait for a rollup, at most one more than are looked
+# through (waiting), and what those of counts come to (queued): for after WITH.
+QUEUED: Final = f"""
+    s AS MATERIALIZED (SELECT * FROM groundswell.state), waiting AS MATERIALIZED (
         SELECT e.type, e.kind, e.target, e.count, e.sum
         FROM s, groundswell.unfolded(s.snapshot) AS e LIMIT {CURRENT_MAX} + 1
     ), queued AS MATERIALIZED (
         SELECT kind, target, sum(count)::bigint AS count, sum(sum)::bigint AS sum
         FROM waiting WHERE type = 'count' GROUP BY kind, target
-    )
+    )"""
+_CURRENT: Final = f"""
+    WITH {QUEUED}
     SELECT {STATE}, (SELECT count(*) FROM waiting),
            coalesce(c.count, 0) + coalesce(q.count, 0), coalesce(c.sum, 0) + coalesce(q.sum, 0)
     FROM s, unnest(%s::text[], %s::text[]) WITH ORDINALITY AS w (kind, target, place)

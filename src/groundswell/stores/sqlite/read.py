@@ -112,15 +112,30 @@ def counters(connection: sqlite3.Connection, epoch: int, keys: Sequence[Key]) ->
     """Counters as of the newest rollup."""
     with transaction(connection, write=False):
         number, xid = connection.execute("SELECT rollup, rolled_xid FROM head").fetchone()
-        found = {
-            (kind, target): CounterRow(Counter(count, sum_), born, changed)
-            for kind, target, count, sum_, born, changed in rows.execute(
-                connection, _COUNTERS, keys
-            )
-        }
+        found = _rolled_up(connection, keys)
     return Counters(
         tuple(found.get(key, _ABSENT) for key in keys), epoch, number, Revision.upto(xid)
     )
+
+
+def _rolled_up(connection: sqlite3.Connection, keys: Sequence[Key]) -> dict[Key, CounterRow]:
+    """The stored counters among `keys`."""
+    return {
+        (kind, target): CounterRow(Counter(count, sum_), born, changed)
+        for kind, target, count, sum_, born, changed in rows.execute(connection, _COUNTERS, keys)
+    }
+
+
+def _waiting(connection: sqlite3.Connection) -> dict[Key, Counter] | None:
+    """What the events that wait for a rollup come to; None where more than CURRENT_MAX do."""
+    found = connection.execute(_WAITING, (CURRENT_MAX + 1,)).fetchall()
+    if sum(events for *_, events in found) > CURRENT_MAX:
+        return None
+    return {(kind, target): Counter(count, sum_) for kind, target, count, sum_, _ in found}
+
+
+def _with(counter: Counter, more: Counter | None) -> Counter:
+    return counter if more is None else Counter(counter.count + more.count, counter.sum + more.sum)
 
 
 def current(
@@ -129,34 +144,22 @@ def current(
     """Counters with all that is committed; None where more than CURRENT_MAX events wait."""
     with transaction(connection, write=False):
         xid = connection.execute("SELECT xid FROM head").fetchone()[0]
-        waiting = connection.execute(_WAITING, (CURRENT_MAX + 1,)).fetchall()
-        if sum(events for *_, events in waiting) > CURRENT_MAX:
+        waiting = _waiting(connection)
+        if waiting is None:
             return None
-        found = {
-            (kind, target): Counter(count, sum_)
-            for kind, target, count, sum_, _, _ in rows.execute(connection, _COUNTERS, keys)
-        }
-    queued = {(kind, target): Counter(count, sum_) for kind, target, count, sum_, _ in waiting}
-    nothing = Counter(0)
-    parts = ((found.get(key, nothing), queued.get(key, nothing)) for key in keys)
-    return tuple(Counter(a.count + b.count, a.sum + b.sum) for a, b in parts), Revision.upto(xid)
+        found = _rolled_up(connection, keys)
+    counted = tuple(_with(found.get(key, _ABSENT).counter, waiting.get(key)) for key in keys)
+    return counted, Revision.upto(xid)
 
 
 def items(connection: sqlite3.Connection, epoch: int, sights: Sequence[Sight]) -> Items | None:
     """Items with all that is committed; None where more than CURRENT_MAX events wait."""
     with transaction(connection, write=False):
         number, xid = connection.execute("SELECT rollup, xid FROM head").fetchone()
-        queued = connection.execute(_WAITING, (CURRENT_MAX + 1,)).fetchall()
-        if sum(events for *_, events in queued) > CURRENT_MAX:
+        waiting = _waiting(connection)
+        if waiting is None:
             return None
-        waiting = {(kind, target): Counter(count, sum_) for kind, target, count, sum_, _ in queued}
-        keys = list(dict.fromkeys(sight.key for sight in sights))
-        found = {
-            (kind, target): CounterRow(Counter(count, sum_), born, changed)
-            for kind, target, count, sum_, born, changed in rows.execute(
-                connection, _COUNTERS, keys
-            )
-        }
+        found = _rolled_up(connection, list(dict.fromkeys(sight.key for sight in sights)))
         listed = tuple(
             _item_row(connection, sight, found.get(sight.key, _ABSENT), waiting.get(sight.key))
             for sight in sights
@@ -169,7 +172,6 @@ def _item_row(
 ) -> ItemRow:
     (kind, target), viewer = sight.key, None
     newest: tuple[Newest, ...] = ()
-    counter, more = row.counter, waiting or Counter(0)
     if sight.viewer is not None:
         sql = f"SELECT EXISTS (SELECT 1 FROM edge_{kind} WHERE target = ? AND source = ?)"
         viewer = bool(connection.execute(sql, (target, sight.viewer)).fetchone()[0])
@@ -182,8 +184,8 @@ def _item_row(
             Newest(source, created_ms, value, raw(data))
             for source, created_ms, value, data in connection.execute(sql, (target, sight.newest))
         )
-    now = Counter(counter.count + more.count, counter.sum + more.sum)
-    return ItemRow(Item(now, newest, viewer), row, waiting is not None)
+    counter = _with(row.counter, waiting)
+    return ItemRow(Item(counter, newest, viewer), row, waiting is not None)
 
 
 def documents(connection: sqlite3.Connection, epoch: int, ids: Sequence[str]) -> Documents:
