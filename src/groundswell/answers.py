@@ -6,7 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from groundswell.errors import BadRequest, GroundswellError, TooLarge
+import msgspec
+from msgspec.structs import asdict
+
+from groundswell.errors import BadRequest, NotFound, TooLarge
 from groundswell.kinds import Kind, Kinds, ValueRange, check_id
 from groundswell.model import (
     INT_MAX,
@@ -22,17 +25,22 @@ from groundswell.model import (
     Movement,
 )
 from groundswell.reader import Served, Want
-from groundswell.store import Cursor, Item, Moved, Sight, Window
+from groundswell.store import Cursor, Item, Moved, Movements, Page, Sight, Window
 from groundswell.stream import News
 from groundswell.trending import Trends
 from groundswell.wire import (
+    AccountAnswer,
     AccountItem,
     Balance,
     CountItem,
+    EdgeAnswer,
     EdgeItem,
+    EdgesAnswer,
     HistoryQuery,
     ListQuery,
+    MovementAnswer,
     MovementItem,
+    MovementsAnswer,
     PageItem,
     RatingAnswer,
     ReadInfo,
@@ -166,10 +174,25 @@ def _milliseconds(seconds: float) -> float:
     return round(seconds * 1e6) / 1e3  # three digits, at half the cost of asking `round` for them
 
 
-def learnt(error: GroundswellError, token: str | None) -> GroundswellError:
-    """The error with what the session has learnt from it."""
+def missing(error: NotFound, read: ReadInfo, token: str | None) -> NotFound:
+    """The error with how the read was served that found nothing, and what the session has learnt."""
+    error.read = msgspec.to_builtins(read)
     error.token = token
     return error
+
+
+def edge_answer(edge: Edge, read: ReadInfo) -> EdgeAnswer:
+    """One edge that was read."""
+    return EdgeAnswer(
+        kind=edge.kind,
+        target=edge.target,
+        source=edge.source,
+        created_ms=edge.created_ms,
+        value=edge.value,
+        data=edge.data,
+        expires_ms=edge.expires_ms,
+        read=read,
+    )
 
 
 def edge_item(edge: Edge) -> EdgeItem:
@@ -184,6 +207,21 @@ def edge_item(edge: Edge) -> EdgeItem:
     )
 
 
+def edges_answer(page: Page, read: ReadInfo) -> EdgesAnswer:
+    """Part of a list."""
+    edges = [edge_item(edge) for edge in page.edges]
+    return EdgesAnswer(edges, _encoded(page.next), _encoded(page.prev), read)
+
+
+def _encoded(cursor: Cursor | None) -> str | None:
+    return None if cursor is None else cursor.encode()
+
+
+def account_answer(account: Account, read: ReadInfo) -> AccountAnswer:
+    """An account that was read."""
+    return AccountAnswer(**asdict(account_item(account)), read=read)
+
+
 def account_item(account: Account) -> AccountItem:
     """An account without how it was read."""
     return AccountItem(
@@ -195,6 +233,17 @@ def account_item(account: Account) -> AccountItem:
         floor=account.floor,
         ceiling=account.ceiling,
     )
+
+
+def movement_answer(movement: Movement, read: ReadInfo) -> MovementAnswer:
+    """A transfer that was read."""
+    return MovementAnswer(**asdict(movement_item(movement)), read=read)
+
+
+def movements_answer(found: Movements, read: ReadInfo) -> MovementsAnswer:
+    """Part of an account's history."""
+    rows = [movement_item(movement) for movement in found.rows]
+    return MovementsAnswer(rows, _encoded(found.next), read)
 
 
 def movement_item(movement: Movement) -> MovementItem:

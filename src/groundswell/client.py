@@ -75,7 +75,7 @@ class AiohttpTransport:
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
         )
 
-    async def send(  # noqa: D102
+    async def send(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes | None
     ) -> Answer:
         # The path is encoded already; yarl would undo and redo it its own way.
@@ -85,7 +85,7 @@ class AiohttpTransport:
                 answer = await _answer(response)
         return answer
 
-    async def stream(  # noqa: D102
+    async def stream(
         self, path: str, headers: Mapping[str, str]
     ) -> AsyncGenerator[bytes | Answer, None]:
         url = URL(self._url + path, encoded=True)
@@ -114,7 +114,7 @@ class AiohttpTransport:
                 "happened; sending it again is safe (a tally or a put needs its id or if_version)."
             ) from error
 
-    async def close(self) -> None:  # noqa: D102
+    async def close(self) -> None:
         await self._session.close()
 
 
@@ -133,7 +133,7 @@ class HttpApi:
         self._transport = transport
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
 
-    async def write(  # noqa: D102
+    async def write(
         self, writes: Sequence[Write], *, atomic: bool = False, tokens: str | None = None
     ) -> Reply[list[Outcome]]:
         body = wire.WritesRequest(list(writes), atomic)
@@ -146,13 +146,13 @@ class HttpApi:
             return Reply(outcomes, refusal.token)
         return Reply([_outcome(item) for item in reply.answer.outcomes], reply.token)
 
-    async def count(  # noqa: D102
+    async def count(
         self, kind: str, target: Id, options: wire.ReadOptions, tokens: str | None = None
     ) -> Reply[wire.CountAnswer]:
         path = _path("counts", kind, target)
         return await self._call("GET", path, wire.CountAnswer, tokens, query=options)
 
-    async def counts(  # noqa: D102
+    async def counts(
         self, keys: Sequence[Key], options: wire.ReadOptions, tokens: str | None = None
     ) -> Reply[wire.CountsAnswer]:
         body = wire.KeysRequest(list(keys))
@@ -160,13 +160,13 @@ class HttpApi:
             "POST", "/v1/counts", wire.CountsAnswer, tokens, query=options, body=body
         )
 
-    async def rating(  # noqa: D102
+    async def rating(
         self, kind: str, target: Id, options: wire.ReadOptions, tokens: str | None = None
     ) -> Reply[wire.RatingAnswer]:
         path = _path("ratings", kind, target)
         return await self._call("GET", path, wire.RatingAnswer, tokens, query=options)
 
-    async def page(  # noqa: D102
+    async def page(
         self,
         keys: Sequence[Key],
         options: wire.ReadOptions,
@@ -180,7 +180,7 @@ class HttpApi:
             "POST", "/v1/page", wire.PageAnswer, tokens, query=options, body=body
         )
 
-    async def edge(  # noqa: D102
+    async def edge(
         self,
         kind: str,
         target: Id,
@@ -191,7 +191,7 @@ class HttpApi:
         path = _path("edges", kind, target, source)
         return await self._call("GET", path, wire.EdgeAnswer, tokens, query=options)
 
-    async def edges(  # noqa: D102
+    async def edges(
         self,
         kind: str,
         *,
@@ -207,36 +207,34 @@ class HttpApi:
         path = _path("edges", kind)
         return await self._call("GET", path, wire.EdgesAnswer, tokens, query=inverse)
 
-    async def object(  # noqa: D102
+    async def object(
         self, id_: str, options: wire.ReadOptions, tokens: str | None = None
     ) -> Reply[wire.ObjectAnswer]:
         path = _path("objects", id_)
         return await self._call("GET", path, wire.ObjectAnswer, tokens, query=options)
 
-    async def account(  # noqa: D102
+    async def account(
         self, id_: str, options: wire.ReadOptions, tokens: str | None = None
     ) -> Reply[wire.AccountAnswer]:
         path = _path("accounts", id_)
         return await self._call("GET", path, wire.AccountAnswer, tokens, query=options)
 
-    async def movement(self, id_: str, tokens: str | None = None) -> Reply[wire.MovementAnswer]:  # noqa: D102
+    async def movement(self, id_: str, tokens: str | None = None) -> Reply[wire.MovementAnswer]:
         return await self._call("GET", _path("transfers", id_), wire.MovementAnswer, tokens)
 
-    async def movements(  # noqa: D102
+    async def movements(
         self, account: str, query: wire.HistoryQuery, tokens: str | None = None
     ) -> Reply[wire.MovementsAnswer]:
         path = _path("accounts", account) + "/transfers"
         return await self._call("GET", path, wire.MovementsAnswer, tokens, query=query)
 
-    async def trending(  # noqa: D102
+    async def trending(
         self, kind: str, query: wire.TrendingQuery, tokens: str | None = None
     ) -> Reply[wire.TrendingAnswer]:
         path = _path("trending", kind)
         return await self._call("GET", path, wire.TrendingAnswer, tokens, query=query)
 
-    async def stream(  # noqa: D102
-        self, keys: Sequence[Key]
-    ) -> AsyncGenerator[wire.StreamEvent, None]:
+    async def stream(self, keys: Sequence[Key]) -> AsyncGenerator[wire.StreamEvent, None]:
         texts = [f"{kind}:{target}" for kind, target in keys]
         path = "/v1/stream?" + urlencode([("key", text) for text in texts])
         last, broken = "", 0
@@ -276,7 +274,7 @@ class HttpApi:
                 for message in messages:
                     yield message
 
-    async def status(self) -> wire.StatusAnswer:  # noqa: D102
+    async def status(self) -> wire.StatusAnswer:
         return (await self._call("GET", "/v1/status", wire.StatusAnswer, None)).answer
 
     async def _call(
