@@ -8,7 +8,7 @@ Everything else is `planned`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -223,27 +223,15 @@ def _edges_sql(
     queue: Queue,
     start: str,
 ) -> str:
-    table = f"groundswell.edge_{kind}"
-    ends = f"%s::{SQL_TYPE[target]}[], %s::{SQL_TYPE[source]}[]"
-    given = f"unnest({ends}{', %s::text[]' if data else ''})"
     none = f"SELECT NULL::{SQL_TYPE[target]} AS target, NULL::{SQL_TYPE[source]} AS source"
-    added = f"""
-        INSERT INTO {table} AS e (target, source, created_at, data)
-        SELECT w.target, w.source, at, {"w.data::json" if data else "NULL"}
-        FROM {given} AS w (target, source{", data" if data else ""}), start
-        ORDER BY w.target, w.source
-        ON CONFLICT (target, source) DO UPDATE SET data = excluded.data
-        WHERE e.data::text IS DISTINCT FROM excluded.data::text
-        RETURNING e.target, e.source, e.xmax = 0 AS born"""
-    removed = f"""
-        DELETE FROM {table} AS e USING unnest({ends}) AS w (target, source)
-        WHERE e.target = w.target AND e.source = w.source
-        RETURNING e.target, e.source"""
-    a, r = out("target", target), out("source", source)
+    ends = f"%s::{SQL_TYPE[target]}[], %s::{SQL_TYPE[source]}[]"
+    added = _added_sql(kind, ends, data) if adds else f"{none}, false AS born WHERE false"
+    removed = _removed_sql(kind, ends) if removes else f"{none} WHERE false"
+    pair = {"targets": out("target", target), "sources": out("source", source)}
     return f"""
         WITH start AS MATERIALIZED (SELECT {start}),
-        added AS ({added if adds else none + ", false AS born WHERE false"}),
-        removed AS ({removed if removes else none + " WHERE false"}),
+        added AS ({added}),
+        removed AS ({removed}),
         moved AS (
             SELECT target, sum(n) AS n FROM (
                 SELECT target, born::int AS n FROM added
@@ -255,25 +243,36 @@ def _edges_sql(
             FROM moved, start
         ), queued AS ({PUT[queue]})
         SELECT {_DONE}, a.*, r.*
-        FROM (
-            SELECT CASE WHEN whole THEN NULL ELSE targets END,
-                   CASE WHEN whole THEN NULL ELSE sources END,
-                   CASE WHEN whole THEN NULL ELSE births END
-            FROM (
-                SELECT count(*) FILTER (WHERE born) = %s AS whole,
-                       coalesce(array_agg({a}), '{{}}') AS targets,
-                       coalesce(array_agg({r}), '{{}}') AS sources,
-                       coalesce(array_agg(born), '{{}}') AS births
-                FROM added) AS found
-        ) AS a, (
-            SELECT CASE WHEN whole THEN NULL ELSE targets END,
-                   CASE WHEN whole THEN NULL ELSE sources END
-            FROM (
-                SELECT count(*) = %s AS whole,
-                       coalesce(array_agg({a}), '{{}}') AS targets,
-                       coalesce(array_agg({r}), '{{}}') AS sources
-                FROM removed) AS found
-        ) AS r"""
+        FROM ({_lists_sql("added", "count(*) FILTER (WHERE born)", pair | {"births": "born"})}) AS a,
+             ({_lists_sql("removed", "count(*)", pair)}) AS r"""
+
+
+def _added_sql(kind: str, ends: str, data: bool) -> str:
+    given = f"unnest({ends}{', %s::text[]' if data else ''})"
+    return f"""
+        INSERT INTO groundswell.edge_{kind} AS e (target, source, created_at, data)
+        SELECT w.target, w.source, at, {"w.data::json" if data else "NULL"}
+        FROM {given} AS w (target, source{", data" if data else ""}), start
+        ORDER BY w.target, w.source
+        ON CONFLICT (target, source) DO UPDATE SET data = excluded.data
+        WHERE e.data::text IS DISTINCT FROM excluded.data::text
+        RETURNING e.target, e.source, e.xmax = 0 AS born"""
+
+
+def _removed_sql(kind: str, ends: str) -> str:
+    return f"""
+        DELETE FROM groundswell.edge_{kind} AS e USING unnest({ends}) AS w (target, source)
+        WHERE e.target = w.target AND e.source = w.source
+        RETURNING e.target, e.source"""
+
+
+def _lists_sql(rows: str, done: str, columns: Mapping[str, str]) -> str:
+    """The columns as lists; NULL instead where `done` comes to the number that was asked for."""
+    shown = ", ".join(f"CASE WHEN whole THEN NULL ELSE {name} END" for name in columns)
+    listed = ", ".join(
+        f"coalesce(array_agg({column}), '{{}}') AS {name}" for name, column in columns.items()
+    )
+    return f"SELECT {shown} FROM (SELECT {done} = %s AS whole, {listed} FROM {rows}) AS found"
 
 
 @lru_cache(maxsize=8)
