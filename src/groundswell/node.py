@@ -30,7 +30,7 @@ from groundswell.reader import Reader
 from groundswell.reads import Reads
 from groundswell.replica import Replica
 from groundswell.rollup import RollupWorker
-from groundswell.store import Batch, Outcome, Refused, Source, Store
+from groundswell.store import Batch, Head, Outcome, Refused, Source, Store
 from groundswell.stream import News, Place, Stream, Streams
 from groundswell.telemetry import Telemetry
 from groundswell.trending import WINDOW_S_MAX, Trending
@@ -269,7 +269,7 @@ class Node(Reads):
     # --- the node itself ------------------------------------------------------------------------
 
     async def status(self) -> StatusAnswer:
-        head = await self._store.head()
+        backlog, head = await self._standing()
         now_s = time.monotonic()
         return StatusAnswer(
             version=version("groundswell"),
@@ -277,7 +277,7 @@ class Node(Reads):
             epoch=head.epoch,
             revision=str(head.revision),
             rollup=head.rollup,
-            backlog=await self._store.backlog(),
+            backlog=backlog,
             replicas=[
                 ReplicaStatus(
                     replica.name,
@@ -289,14 +289,14 @@ class Node(Reads):
                 for replica, delay_s in self._replicas
             ],
             kinds=[msgspec.to_builtins(kind) for kind in self.kinds],
-            uptime_s=round(time.monotonic() - self._began_s, 3),
+            uptime_s=round(now_s - self._began_s, 3),
         )
 
     async def metrics(self) -> bytes:
         """All metrics in Prometheus's text format."""
         with contextlib.suppress(StoreUnavailable):  # the other metrics tell most when it is away
-            head = await self._store.head()
-            self.telemetry.backlog.set(await self._store.backlog())
+            backlog, head = await self._standing()
+            self.telemetry.backlog.set(backlog)
             self.telemetry.rollup_number.set(head.rollup)
         self.telemetry.streams.set(len(self.streams))
         now_s = time.monotonic()
@@ -305,3 +305,8 @@ class Node(Reads):
             self.telemetry.replica_age.labels(replica.name).set(now_s - at.fresh_at_s)
             self.telemetry.replica_rollup.labels(replica.name).set(at.rollup)
         return self.telemetry.exposition()
+
+    async def _standing(self) -> tuple[int, Head]:
+        """What waits for a rollup, and where the store stands: beyond what no longer waits."""
+        backlog = await self._store.backlog()
+        return backlog, await self._store.head()
