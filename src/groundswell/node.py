@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -71,12 +71,14 @@ class Node(Reads):
         tuning: Tuning | None = None,
         *,
         standby: Source | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`replicas` come with the seconds by which each is held back.
 
         They are fed from `standby` where there is one, which also shows lists and single edges to those
         who read at `eventual`.
         """
+        self._clock = clock
         tuning = tuning or Tuning()
         telemetry = Telemetry()
         self._replicas = replicas
@@ -87,6 +89,7 @@ class Node(Reads):
             pause_s=tuning.rollup_pause_ms / 1000,
             poll_s=tuning.poll_ms / 1000,
             rolled=self.rolled,
+            clock=clock,
         )
         self._committer = Committer(
             store,
@@ -96,15 +99,15 @@ class Node(Reads):
             committed=self._worker.notify,
         )
         held = [replica for replica, _ in replicas]
-        reader = Reader(store, held, self._worker, telemetry, source=standby)
+        reader = Reader(store, held, self._worker, telemetry, source=standby, clock=clock)
         super().__init__(store, kinds, reader, telemetry, wait_ms=tuning.wait_ms, standby=standby)
         source = standby or store
         #: The open streams of counts.
         self.streams = Streams(store, source, held, streams_max=tuning.streams_max)
         nearest, _ = min(replicas, key=lambda one: one[1])
-        self._trending = Trending(source, nearest, [kind.name for kind in kinds])
-        self._followers = self._following(Tail(source), poll_s=tuning.poll_ms / 1000)
-        self._began_s = time.monotonic()
+        self._trending = Trending(source, nearest, [kind.name for kind in kinds], clock=clock)
+        self._followers = self._following(Tail(source, clock=clock), poll_s=tuning.poll_ms / 1000)
+        self._began_s = self._clock()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -237,7 +240,7 @@ class Node(Reads):
         at = self._trending.replica.standing
         return Reply(
             trending_answer(
-                found, query, self._trending.replica.name, time.monotonic() - at.fresh_at_s
+                found, query, self._trending.replica.name, self._clock() - at.fresh_at_s
             ),
             self._tokens.after_read(Level.EVENTUAL, session, at.revision),
         )
@@ -264,13 +267,13 @@ class Node(Reads):
 
     def told(self, stream: Stream, news: News) -> StreamEvent:
         """The news of a stream as it is told now."""
-        return stream_event(news, self.kinds, stream.served_by, time.monotonic())
+        return stream_event(news, self.kinds, stream.served_by, self._clock())
 
     # --- the node itself ------------------------------------------------------------------------
 
     async def status(self) -> StatusAnswer:
         backlog, head = await self._standing()
-        now_s = time.monotonic()
+        now_s = self._clock()
         return StatusAnswer(
             version=version("groundswell"),
             store=f"{self._store.label}, {self._store.identity}",
@@ -299,7 +302,7 @@ class Node(Reads):
             self.telemetry.backlog.set(backlog)
             self.telemetry.rollup_number.set(head.rollup)
         self.telemetry.streams.set(len(self.streams))
-        now_s = time.monotonic()
+        now_s = self._clock()
         for replica, _ in self._replicas:
             at = replica.standing
             self.telemetry.replica_age.labels(replica.name).set(now_s - at.fresh_at_s)
