@@ -26,10 +26,8 @@ _HTML: Final = (
 # is fixed too.
 Address = tuple[str | int, ...]
 
-
-FIXED: Final = (
-    3  # segments of a path without parameters, the empty one before the first slash included
-)
+# Segments of a path without parameters, the empty one before the first slash included.
+FIXED: Final = 3
 
 
 class App:
@@ -90,7 +88,7 @@ class App:
         endpoint = methods.get("GET" if method == "HEAD" else method)  # the server drops the body
         if endpoint is None:
             return _not_allowed(", ".join(methods))
-        params = segments[3:]
+        params = segments[FIXED:]
         if "%" in path or not path.isascii():
             params = decoded(params)
         request = Request(scope, receive, dict(scope["headers"]), params)

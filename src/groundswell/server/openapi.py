@@ -47,7 +47,7 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
 
 def _operation(endpoint: Endpoint, refs: dict[Any, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": f"{endpoint.handler.__name__}",
+        "operationId": endpoint.handler.__name__,
         "summary": endpoint.summary,
         "parameters": _parameters(endpoint),
         "responses": _responses(endpoint, refs),
@@ -64,45 +64,42 @@ def _operation(endpoint: Endpoint, refs: dict[Any, Any]) -> dict[str, Any]:
 
 def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     found = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        _parameter(name, "path", {"type": "string", "minLength": 1}, required=True)
         for name in re.findall(r"{(\w+)}", endpoint.path)
     ]
     if endpoint.query is not None:
-        for field in msgspec.structs.fields(endpoint.query):
-            schema = msgspec.json.schema(field.type)
-            # References inside a parameter would need the components: the only one is the level.
-            schema = schema.get("$defs", {}).get("Level", schema) if "$ref" in schema else schema
-            if "anyOf" in schema:
-                defs = schema.get("$defs", {})
-                schema = {
-                    "anyOf": [
-                        defs[one["$ref"].rsplit("/", 1)[1]] if "$ref" in one else one
-                        for one in schema["anyOf"]
-                        if one != {"type": "null"}
-                    ]
-                }
-            found.append(
-                {
-                    "name": field.encode_name,
-                    "in": "query",
-                    "required": field.required,
-                    "schema": schema,
-                }
-            )
-    for name in endpoint.headers:
-        schema = {"type": "string"}
-        found.append({"name": name, "in": "header", "required": False, "schema": schema})
+        found += [
+            _parameter(field.encode_name, "query", _inlined(field.type), required=field.required)
+            for field in msgspec.structs.fields(endpoint.query)
+        ]
+    found += [_parameter(name, "header", {"type": "string"}) for name in endpoint.headers]
     if endpoint.scope is not None:
-        found.append(
-            {
-                "name": wire.SESSION_HEADER,
-                "in": "header",
-                "required": False,
-                "description": "One session token, or several separated by commas.",
-                "schema": {"type": "string"},
-            }
-        )
+        tokens = _parameter(wire.SESSION_HEADER, "header", {"type": "string"})
+        tokens["description"] = "One session token, or several separated by commas."
+        found.append(tokens)
     return found
+
+
+def _parameter(
+    name: str, place: str, schema: dict[str, Any], *, required: bool = False
+) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": required, "schema": schema}
+
+
+def _inlined(shape: Any) -> dict[str, Any]:
+    """The schema of a query parameter, without null, and with what it refers to in its place.
+
+    References inside a parameter would need the components.
+    """
+    schema = msgspec.json.schema(shape)
+    defs = schema.pop("$defs", {})
+
+    def resolved(one: dict[str, Any]) -> dict[str, Any]:
+        return defs[one["$ref"].rsplit("/", 1)[1]] if "$ref" in one else one
+
+    if "anyOf" not in schema:
+        return resolved(schema)
+    return {"anyOf": [resolved(one) for one in schema["anyOf"] if one != {"type": "null"}]}
 
 
 def _responses(endpoint: Endpoint, refs: dict[Any, Any]) -> dict[str, Any]:
