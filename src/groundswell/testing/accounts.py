@@ -1,4 +1,4 @@
-"""Accounts and transfers: double entry, holds, bounds; and claims that expire."""
+"""Accounts and transfers: double entry and bounds, alone and together with everything else."""
 
 from __future__ import annotations
 
@@ -15,29 +15,20 @@ from groundswell.model import (
     INT_MAX,
     Account,
     Add,
-    Counter,
-    Effect,
     Movement,
     Open,
     Post,
     Put,
-    Remove,
-    SettleAccount,
-    SettleClaim,
     Transfer,
     Void,
     Write,
 )
 from groundswell.store import Batch, Moved, Opened, Refused, Store
 from groundswell.testing.base import (
-    DONE,
-    NOTHING_DONE,
     Clock,
     Suite,
-    check_settled,
     codes,
     commit,
-    count,
     drain,
     follow,
     json,
@@ -48,12 +39,11 @@ ALICE, BOB, MINT = "alice", "bob", "mint"
 MINTED = 100  # what ALICE begins with
 
 
-async def opened(store: Store, clock: Clock) -> Clock:
+async def opened(store: Store, clock: Clock) -> None:
     """ALICE with MINTED, BOB with nothing, and MINT that issues."""
     await commit(store, Open(ALICE), Open(BOB), Open(MINT, None))
     await commit(store, Transfer("minted", MINT, ALICE, MINTED))
     clock.at_ms += 10
-    return clock
 
 
 async def read(store: Store, id_: str) -> Account:
@@ -249,120 +239,6 @@ class AccountSuite(Suite):
         ]
         assert await balances(store, ALICE, BOB, "carol") == [(0, 0, 0), (10, 0, 0), (90, 0, 0)]
 
-    # --- holds ----------------------------------------------------------------------------------
-
-    async def test_a_hold_counts_against_both_accounts(self, store: Store, clock: Clock) -> None:
-        await opened(store, clock)
-        await commit(store, Open(BOB, 0, 60))
-        held = await outcome(store, Transfer("h", ALICE, BOB, 50, pending=True))
-        assert held == Moved("h", "pending", 50, ALICE, 100, BOB, 0)
-        assert await balances(store) == [(100, 50, 0), (0, 0, 50)]
-        assert (await read(store, ALICE)).available == 50
-        done = await commit(
-            store,
-            Transfer("a", ALICE, MINT, 51),
-            Transfer("b", ALICE, BOB, 11),
-            Transfer("c", BOB, ALICE, 1),
-            Transfer("d", ALICE, BOB, 10),
-        )
-        assert codes(done) == ["insufficient-funds", "ceiling-exceeded", "insufficient-funds", True]
-
-    async def test_a_hold_is_posted_whole_or_in_part_or_voided(
-        self, store: Store, clock: Clock
-    ) -> None:
-        await opened(store, clock)
-        await commit(
-            store, *[Transfer(id_, ALICE, BOB, 20, pending=True) for id_ in ("a", "b", "c")]
-        )
-        assert await outcome(store, Post("a")) == Moved("a", "posted", 20, ALICE, 80, BOB, 20)
-        assert await outcome(store, Post("b", 5)) == Moved("b", "posted", 5, ALICE, 75, BOB, 25)
-        assert await outcome(store, Void("c")) == Moved("c", "voided", 0, ALICE, 75, BOB, 25)
-        assert await balances(store) == [(75, 0, 0), (25, 0, 0)]
-        assert [await state(store, id_) for id_ in "abc"] == [
-            ("posted", 20),
-            ("posted", 5),
-            ("voided", 0),
-        ]
-
-    async def test_a_hold_is_resolved_at_most_once(self, store: Store, clock: Clock) -> None:
-        await opened(store, clock)
-        await commit(
-            store, Transfer("t", ALICE, BOB, 1), Transfer("h", ALICE, BOB, 9, pending=True)
-        )
-        refused = await commit(store, Post("h", 10), Post("t"), Void("t"), Post("u"), Void("u"))
-        assert codes(refused) == [*["transfer-conflict"] * 3, *["transfer-not-found"] * 2]
-        assert refused.xid is None
-        done = await commit(store, Post("h"), Post("h"), Void("h"), Post("h", 9))
-        assert codes(done) == [True, *["transfer-conflict"] * 3]
-        await commit(store, Transfer("v", ALICE, BOB, 9, pending=True), Void("v"))
-        assert codes(await commit(store, Void("v"), Post("v"))) == ["transfer-conflict"] * 2
-        assert await balances(store) == [(90, 0, 0), (10, 0, 0)]
-
-    async def test_the_first_result_is_told_again_after_a_hold_was_resolved(
-        self, store: Store, clock: Clock
-    ) -> None:
-        await opened(store, clock)
-        hold = Transfer("h", ALICE, BOB, 9, pending=True, expires_in_s=1)
-        first = await outcome(store, hold)
-        await commit(store, Post("h"))
-        assert await outcome(store, hold) == msgspec.structs.replace(first, changed=False)
-
-    async def test_an_expired_hold_counts_for_nothing_at_once(
-        self, store: Store, clock: Clock
-    ) -> None:
-        await opened(store, clock)
-        await commit(store, Open(BOB, 0, 100))
-        held = await outcome(store, Transfer("h", ALICE, BOB, 100, pending=True, expires_in_s=1.5))
-        assert isinstance(held, Moved)
-        assert held.expires_ms == clock.at_ms + 1500
-        clock.at_ms += 1499
-        assert codes(await commit(store, Transfer("a", ALICE, MINT, 1))) == ["insufficient-funds"]
-        assert await state(store, "h") == ("pending", 0)
-        clock.at_ms += 1
-        assert await state(store, "h") == ("expired", 0)
-        assert await balances(store) == [(100, 0, 0), (0, 0, 0)]
-        assert codes(await commit(store, Post("h"))) == ["transfer-conflict"]
-        assert codes(await commit(store, Void("h"))) == ["transfer-conflict"]
-        assert codes(await commit(store, Transfer("b", ALICE, BOB, 100))) == [True]
-
-    async def test_accounts_without_expired_holds_have_nothing_to_settle(
-        self, store: Store, clock: Clock
-    ) -> None:
-        await opened(store, clock)
-        await commit(store, Transfer("h", ALICE, BOB, 1, pending=True, expires_in_s=1))
-        assert await store.expired(10) == []
-        await commit(store, Post("h"))
-        clock.at_ms += 1000
-        assert await store.expired(10) == []
-
-    @pytest.mark.parametrize("side", [ALICE, BOB])
-    async def test_each_account_lets_go_of_an_expired_hold_by_itself(
-        self, store: Store, clock: Clock, side: str
-    ) -> None:
-        await opened(store, clock)
-        await commit(store, Transfer("h", ALICE, BOB, 100, pending=True, expires_in_s=1))
-        clock.at_ms += 1000
-        other = BOB if side == ALICE else ALICE
-        for id_ in (side, other):
-            assert SettleAccount(id_) in await store.expired(10)
-            settled = await commit(store, SettleAccount(id_))
-            assert settled.outcomes == (NOTHING_DONE,)
-            assert SettleAccount(id_) not in await store.expired(10)
-        assert await store.expired(10) == []
-        assert await balances(store) == [(100, 0, 0), (0, 0, 0)]
-        await drain(store)
-        last = (await replayed(store))[-1]
-        assert (last[ALICE].held, last[BOB].expected) == (0, 0)
-
-    async def test_a_clock_that_goes_back_revives_no_hold(self, store: Store, clock: Clock) -> None:
-        await opened(store, clock)
-        await commit(store, Transfer("h", ALICE, BOB, 100, pending=True, expires_in_s=1))
-        clock.at_ms += 1000
-        assert codes(await commit(store, Transfer("t", ALICE, MINT, 100))) == [True]
-        clock.at_ms -= 1000
-        assert codes(await commit(store, Post("h"))) == ["transfer-conflict"]
-        assert await balances(store) == [(0, 0, 0), (0, 0, 0)]
-
     # --- together with everything else ----------------------------------------------------------
 
     async def test_a_purchase_happens_whole_or_not_at_all(self, store: Store, clock: Clock) -> None:
@@ -481,94 +357,6 @@ class AccountSuite(Suite):
         assert {id_: last[id_] for id_ in names} == {
             id_: (await store.account(id_))[0] for id_ in names
         }
-
-    # --- claims ---------------------------------------------------------------------------------
-
-    async def test_a_claim_that_has_expired_is_free(self, store: Store, clock: Clock) -> None:
-        done = await commit(store, Add("seat", "1A", 1, expires_in_s=2))
-        assert codes(done) == [True]
-        clock.at_ms += 1999
-        assert codes(await commit(store, Add("seat", "1A", 2))) == ["seat-taken"]
-        clock.at_ms += 1
-        taken = await commit(store, Add("seat", "1A", 2, expires_in_s=60))
-        assert codes(taken) == [True]
-        assert taken.effects == (), "one claim for another: the count has not moved"
-        assert (await store.edge("seat", "1A", 1))[0] is None
-        edge = (await store.edge("seat", "1A", 2))[0]
-        assert edge is not None
-        assert edge.expires_ms == clock.at_ms + 60_000
-        await check_settled(store, [("seat", "1A")])
-        assert await count(store, "seat", "1A") == Counter(1)
-
-    async def test_an_expired_claim_is_let_go_of(self, store: Store, clock: Clock) -> None:
-        await commit(store, Add("seat", "1A", 1, expires_in_s=2), Add("seat", "1B", 1))
-        assert await store.expired(10) == []
-        clock.at_ms += 2000
-        assert await store.expired(10) == [SettleClaim("seat", "1A")]
-        assert codes(await commit(store, SettleClaim("seat", "1A"), SettleClaim("seat", "1B"))) == [
-            False,
-            False,
-        ]
-        assert await store.expired(10) == []
-        await check_settled(store, [("seat", "1A"), ("seat", "1B")])
-        assert await count(store, "seat", "1A") == Counter(0)
-        assert await count(store, "seat", "1B") == Counter(1)
-
-    async def test_an_expired_claim_is_nobodys_any_more(self, store: Store, clock: Clock) -> None:
-        await commit(store, Add("seat", "1A", 1, expires_in_s=2))
-        clock.at_ms += 2000
-        gone = await commit(store, Remove("seat", "1A", 1))
-        assert gone.outcomes == (NOTHING_DONE,)
-        await commit(store, Add("seat", "1A", 1, expires_in_s=2))
-        clock.at_ms += 2000
-        again = await commit(store, Add("seat", "1A", 1))
-        assert again.outcomes == (DONE,)
-        edge = (await store.edge("seat", "1A", 1))[0]
-        assert edge is not None
-        assert (edge.created_ms, edge.expires_ms) == (clock.at_ms, None)
-        await check_settled(store, [("seat", "1A")])
-        assert await count(store, "seat", "1A") == Counter(1)
-
-    async def test_a_claim_is_prolonged_and_confirmed_by_who_holds_it(
-        self, store: Store, clock: Clock
-    ) -> None:
-        await commit(store, Add("seat", "1A", 1, expires_in_s=2))
-        clock.at_ms += 1000
-        longer = await commit(store, Add("seat", "1A", 1, expires_in_s=2))
-        assert (longer.outcomes, longer.effects) == ((DONE,), ())
-        clock.at_ms += 1500
-        assert codes(await commit(store, Add("seat", "1A", 2))) == ["seat-taken"]
-        assert codes(await commit(store, Add("seat", "1A", 1))) == [True]
-        clock.at_ms += 10_000
-        assert codes(await commit(store, Add("seat", "1A", 2))) == ["seat-taken"]
-        assert (await commit(store, Add("seat", "1A", 1))).outcomes == (NOTHING_DONE,)
-
-    async def test_a_repetition_that_comes_late_shortens_no_claim(
-        self, store: Store, clock: Clock
-    ) -> None:
-        await commit(store, Add("seat", "1A", 1, expires_in_s=5))
-        shorter = await outcome(store, Add("seat", "1A", 1, expires_in_s=2))
-        assert shorter == NOTHING_DONE
-        clock.at_ms += 4999
-        assert codes(await commit(store, Add("seat", "1A", 2))) == ["seat-taken"]
-        await commit(store, Add("seat", "1A", 1))
-        assert await outcome(store, Add("seat", "1A", 1, expires_in_s=2)) == NOTHING_DONE
-        clock.at_ms += 10_000
-        assert codes(await commit(store, Add("seat", "1A", 2))) == ["seat-taken"]
-
-    async def test_an_undone_batch_leaves_an_expired_claim_let_go_of(
-        self, store: Store, clock: Clock
-    ) -> None:
-        await commit(store, Add("seat", "1A", 1, expires_in_s=2), Add("seat", "1B", 9))
-        clock.at_ms += 2000
-        undone = await commit(store, Add("seat", "1A", 2), Add("seat", "1B", 2), atomic=True)
-        assert codes(undone) == ["not-applied", "seat-taken"]
-        assert undone.xid is None
-        await check_settled(store, [("seat", "1A"), ("seat", "1B")])
-        assert await count(store, "seat", "1A") == Counter(0)
-        two = await store.commit([Batch((Add("seat", "1A", n),)) for n in (3, 4)])
-        assert [codes(one) for one in two] == [[True], ["seat-taken"]]
-        assert two[0].effects == (Effect("seat", "1A", 1),)
 
 
 def _random(draw: random.Random, names: list[str], n: int) -> list[Write]:

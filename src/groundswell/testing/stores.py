@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from groundswell.testing.accounts import AccountSuite
 from groundswell.testing.batches import BatchSuite
+from groundswell.testing.claims import ClaimSuite
 from groundswell.testing.edges import EdgeSuite
 from groundswell.testing.feed import FeedSuite
+from groundswell.testing.holds import HoldSuite
 from groundswell.testing.items import ItemSuite
 from groundswell.testing.lists import ListSuite
 from groundswell.testing.objects import ObjectSuite
@@ -18,6 +20,8 @@ class StoreConformance(
     ObjectSuite,
     BatchSuite,
     AccountSuite,
+    HoldSuite,
+    ClaimSuite,
     ListSuite,
     ItemSuite,
     RollupSuite,
