@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
-import aiohttp
 import msgspec
-from yarl import URL
 
 from groundswell import sse, wire
 from groundswell.api import Reply
 from groundswell.errors import (
-    BadSettings,
     Conflict,
     GroundswellError,
     NodeUnreachable,
@@ -26,104 +22,12 @@ from groundswell.errors import (
 )
 from groundswell.model import Account, Id, Key, Write
 from groundswell.store import Changed, Moved, Opened, Outcome, Refused, Stored
+from groundswell.transport import Answer, Transport
 
-TIMEOUT_S: Final = 30.0
-CONNECTIONS_MAX: Final = 256
-SILENCE_S: Final = 45.0  # of a stream: three signs of life that did not come
 RECONNECTS: Final = 5  # in a row, of a stream that broke off ..
 RECONNECT_S: Final = 0.1  # .. after such a pause, and twice as long each time
 
 T = TypeVar("T")
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """A response, whatever carried it."""
-
-    status: int
-    body: bytes
-    token: str | None
-
-
-class Transport(Protocol):
-    """The few things an HTTP library has to do for the client."""
-
-    async def send(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None
-    ) -> Answer:
-        """One request; raises NodeUnreachable if no answer came."""
-
-    def stream(self, path: str, headers: Mapping[str, str]) -> AsyncGenerator[bytes | Answer, None]:
-        """One answer that goes on, in parts as they come, or whole where its status is not 200.
-
-        Raises NodeUnreachable if no answer came or nothing more comes.
-        """
-
-    async def close(self) -> None:
-        """Let go of the connections."""
-
-
-class AiohttpTransport:
-    """A transport on aiohttp, with connections kept open."""
-
-    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise BadSettings(f"{url!r} is no address of a node: write http://host:port.")
-        self._url = url.rstrip("/")
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX),
-            timeout=aiohttp.ClientTimeout(total=timeout_s),
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
-        )
-
-    async def send(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None
-    ) -> Answer:
-        # The path is encoded already; yarl would undo and redo it its own way.
-        url = URL(self._url + path, encoded=True)
-        with self._unreachable():
-            async with self._session.request(method, url, headers=headers, data=body) as response:
-                answer = await _answer(response)
-        return answer
-
-    async def stream(
-        self, path: str, headers: Mapping[str, str]
-    ) -> AsyncGenerator[bytes | Answer, None]:
-        url = URL(self._url + path, encoded=True)
-        with self._unreachable():
-            async with self._session.get(url, headers=headers, timeout=_UNENDING) as response:
-                if response.status != 200:
-                    yield await _answer(response)
-                    return
-                async for part in response.content.iter_any():
-                    yield part
-
-    @contextlib.contextmanager
-    def _unreachable(self) -> Iterator[None]:
-        """Raise NodeUnreachable, and say what that means, instead of what the library raises."""
-        try:
-            yield
-        except aiohttp.ClientConnectorError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise NodeUnreachable(
-                f"Cannot connect to {self._url}: {reason}. Nothing was sent. Is the node running?"
-            ) from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            reason = str(error) or type(error).__name__
-            raise NodeUnreachable(
-                f"No answer from {self._url}: {reason}. A write that was sent may or may not have "
-                "happened; sending it again is safe (a tally or a put needs its id or if_version)."
-            ) from error
-
-    async def close(self) -> None:
-        await self._session.close()
-
-
-_UNENDING: Final = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT_S, sock_read=SILENCE_S)
-
-
-async def _answer(response: aiohttp.ClientResponse) -> Answer:
-    token = response.headers.get(wire.SESSION_HEADER)
-    return Answer(response.status, await response.read(), token)
 
 
 class HttpApi:
@@ -138,7 +42,7 @@ class HttpApi:
     ) -> Reply[list[Outcome]]:
         body = wire.WritesRequest(list(writes), atomic)
         try:
-            reply = await self._call("POST", "/v1/writes", wire.WritesAnswer, tokens, body=body)
+            reply = await self._post(wire.WritesAnswer, "/v1/writes", tokens, body)
         except _Refusal as refusal:
             rest = Refused("not-applied", "Nothing of this atomic batch was applied.")
             outcomes: list[Outcome] = [rest] * len(writes)
@@ -149,22 +53,18 @@ class HttpApi:
     async def count(
         self, kind: str, target: Id, options: wire.ReadOptions, tokens: str | None = None
     ) -> Reply[wire.CountAnswer]:
-        path = _path("counts", kind, target)
-        return await self._call("GET", path, wire.CountAnswer, tokens, query=options)
+        return await self._get(wire.CountAnswer, _path("counts", kind, target), tokens, options)
 
     async def counts(
         self, keys: Sequence[Key], options: wire.ReadOptions, tokens: str | None = None
     ) -> Reply[wire.CountsAnswer]:
         body = wire.KeysRequest(list(keys))
-        return await self._call(
-            "POST", "/v1/counts", wire.CountsAnswer, tokens, query=options, body=body
-        )
+        return await self._post(wire.CountsAnswer, "/v1/counts", tokens, body, options)
 
     async def rating(
         self, kind: str, target: Id, options: wire.ReadOptions, tokens: str | None = None
     ) -> Reply[wire.RatingAnswer]:
-        path = _path("ratings", kind, target)
-        return await self._call("GET", path, wire.RatingAnswer, tokens, query=options)
+        return await self._get(wire.RatingAnswer, _path("ratings", kind, target), tokens, options)
 
     async def page(
         self,
@@ -176,9 +76,7 @@ class HttpApi:
         newest: int = 3,
     ) -> Reply[wire.PageAnswer]:
         body = wire.PageRequest(list(keys), viewer, newest)
-        return await self._call(
-            "POST", "/v1/page", wire.PageAnswer, tokens, query=options, body=body
-        )
+        return await self._post(wire.PageAnswer, "/v1/page", tokens, body, options)
 
     async def edge(
         self,
@@ -188,8 +86,9 @@ class HttpApi:
         options: wire.ReadOptions,
         tokens: str | None = None,
     ) -> Reply[wire.EdgeAnswer]:
-        path = _path("edges", kind, target, source)
-        return await self._call("GET", path, wire.EdgeAnswer, tokens, query=options)
+        return await self._get(
+            wire.EdgeAnswer, _path("edges", kind, target, source), tokens, options
+        )
 
     async def edges(
         self,
@@ -201,38 +100,34 @@ class HttpApi:
         tokens: str | None = None,
     ) -> Reply[wire.EdgesAnswer]:
         if target is not None:
-            path = _path("edges", kind, target)
-            return await self._call("GET", path, wire.EdgesAnswer, tokens, query=query)
+            return await self._get(wire.EdgesAnswer, _path("edges", kind, target), tokens, query)
         inverse = wire.InverseQuery(source=str(source), **msgspec.structs.asdict(query))
-        path = _path("edges", kind)
-        return await self._call("GET", path, wire.EdgesAnswer, tokens, query=inverse)
+        return await self._get(wire.EdgesAnswer, _path("edges", kind), tokens, inverse)
 
     async def object(
         self, id_: str, options: wire.ReadOptions, tokens: str | None = None
     ) -> Reply[wire.ObjectAnswer]:
-        path = _path("objects", id_)
-        return await self._call("GET", path, wire.ObjectAnswer, tokens, query=options)
+        return await self._get(wire.ObjectAnswer, _path("objects", id_), tokens, options)
 
     async def account(
         self, id_: str, options: wire.ReadOptions, tokens: str | None = None
     ) -> Reply[wire.AccountAnswer]:
-        path = _path("accounts", id_)
-        return await self._call("GET", path, wire.AccountAnswer, tokens, query=options)
+        return await self._get(wire.AccountAnswer, _path("accounts", id_), tokens, options)
 
     async def movement(self, id_: str, tokens: str | None = None) -> Reply[wire.MovementAnswer]:
-        return await self._call("GET", _path("transfers", id_), wire.MovementAnswer, tokens)
+        return await self._get(wire.MovementAnswer, _path("transfers", id_), tokens)
 
     async def movements(
         self, account: str, query: wire.HistoryQuery, tokens: str | None = None
     ) -> Reply[wire.MovementsAnswer]:
-        path = _path("accounts", account) + "/transfers"
-        return await self._call("GET", path, wire.MovementsAnswer, tokens, query=query)
+        return await self._get(
+            wire.MovementsAnswer, _path("accounts", account) + "/transfers", tokens, query
+        )
 
     async def trending(
         self, kind: str, query: wire.TrendingQuery, tokens: str | None = None
     ) -> Reply[wire.TrendingAnswer]:
-        path = _path("trending", kind)
-        return await self._call("GET", path, wire.TrendingAnswer, tokens, query=query)
+        return await self._get(wire.TrendingAnswer, _path("trending", kind), tokens, query)
 
     async def stream(self, keys: Sequence[Key]) -> AsyncGenerator[wire.StreamEvent, None]:
         texts = [f"{kind}:{target}" for kind, target in keys]
@@ -275,26 +170,33 @@ class HttpApi:
                     yield message
 
     async def status(self) -> wire.StatusAnswer:
-        return (await self._call("GET", "/v1/status", wire.StatusAnswer, None)).answer
+        return (await self._get(wire.StatusAnswer, "/v1/status", None)).answer
+
+    async def _get(
+        self, shape: type[T], path: str, tokens: str | None, query: msgspec.Struct | None = None
+    ) -> Reply[T]:
+        return await self._call("GET", path + _query(query), shape, tokens)
+
+    async def _post(
+        self,
+        shape: type[T],
+        path: str,
+        tokens: str | None,
+        body: msgspec.Struct,
+        query: msgspec.Struct | None = None,
+    ) -> Reply[T]:
+        content = msgspec.json.encode(body)
+        return await self._call("POST", path + _query(query), shape, tokens, content)
 
     async def _call(
-        self,
-        method: str,
-        path: str,
-        shape: type[T],
-        tokens: str | None,
-        *,
-        query: msgspec.Struct | None = None,
-        body: msgspec.Struct | None = None,
+        self, method: str, path: str, shape: type[T], tokens: str | None, body: bytes | None = None
     ) -> Reply[T]:
         headers = dict(self._headers)
         if tokens:
             headers[wire.SESSION_HEADER] = tokens
-        content = None
         if body is not None:
-            content = msgspec.json.encode(body)
             headers["Content-Type"] = "application/json"
-        answer = await self._transport.send(method, path + _query(query), headers, content)
+        answer = await self._transport.send(method, path, headers, body)
         if answer.status != 200:
             raise _error(answer)
         return Reply(_decoded(answer.body, shape), answer.token)

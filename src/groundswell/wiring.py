@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from groundswell import config
-from groundswell.client import TIMEOUT_S, AiohttpTransport, HttpApi
+from groundswell.client import HttpApi
 from groundswell.config import Settings
 from groundswell.errors import BadSettings
 from groundswell.node import Node, Tuning
@@ -19,6 +19,7 @@ from groundswell.store import Source, Store
 from groundswell.stores import postgres, sqlite
 from groundswell.stores.memory import MemoryStore
 from groundswell.stores.postgres import PostgresStandby, PostgresStore
+from groundswell.transport import TIMEOUT_S, AiohttpTransport
 
 
 async def open_store(settings: Settings) -> Store:

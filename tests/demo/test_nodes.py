@@ -19,10 +19,11 @@ import pytest
 import nodes
 from balancers import balanced, needs_haproxy
 from clusters import Cluster
-from groundswell.client import AiohttpTransport, Answer, HttpApi
+from groundswell.client import HttpApi
 from groundswell.demo import profile, run, threads
 from groundswell.model import Level
 from groundswell.session import Groundswell
+from groundswell.transport import AiohttpTransport, Answer
 from groundswell.wire import SESSION_HEADER
 from pg_nodes import migrated, on_both_queues, serving
 
