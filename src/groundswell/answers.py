@@ -55,9 +55,91 @@ from groundswell.wire import (
 _STRICTNESS: Final = {level: rank for rank, level in enumerate(Level)}
 
 
+# --- what is asked --------------------------------------------------------------------------------
+
+
 def strictest(kinds: Iterable[Kind]) -> Level:
     """The level of a read of all these kinds that names none."""
     return max((kind.consistency for kind in kinds), key=_STRICTNESS.__getitem__)
+
+
+def sights(kinds: Kinds, keys: Sequence[Key], viewer: Id | None, newest: int) -> list[Sight]:
+    """What a page asks for, checked; BadRequest and its subclasses."""
+    if not keys:
+        raise BadRequest("No keys were given.")
+    if len(keys) > ITEMS_MAX:
+        raise TooLarge(f"{len(keys)} keys in one page; the limit is {ITEMS_MAX}.")
+    if not 0 <= newest <= NEWEST_MAX:
+        raise BadRequest(f"newest must be from 0 to {NEWEST_MAX}.")
+    asked: dict[str, tuple[Kind, Id | None, int]] = {}
+    for name in dict.fromkeys(name for name, _ in keys):
+        kind = kinds[name]
+        mine = None
+        if viewer is not None and kind.unique:
+            mine = check_id(kind.source, viewer, f"viewer, as a source of kind {name},")
+        asked[name] = kind, mine, newest if kind.unique else 0
+    found = []
+    for name, target in keys:
+        kind, mine, listed = asked[name]
+        found.append(Sight((name, check_id(kind.target, target, "target")), mine, listed))
+    return found
+
+
+def window(query: ListQuery, other: str) -> Window:
+    """The part of a list that a query names, whose other ids are of type `other`; BadRequest."""
+    _check_limit(query.limit)
+    cursor = None if query.cursor is None else Cursor.decode(query.cursor)
+    if cursor is not None and isinstance(cursor.other, int) is not (other == "int"):
+        raise BadRequest("The cursor belongs to another list.")
+    if any(at is not None and abs(at) > INT_MAX for at in (query.since, query.until)):
+        raise BadRequest("since and until must be 64-bit integers (Unix time in milliseconds).")
+    return Window(query.limit, cursor, query.since, query.until)
+
+
+def place(query: HistoryQuery) -> Cursor | None:
+    """Where in a history a query begins; BadRequest."""
+    _check_limit(query.limit)
+    cursor = None if query.cursor is None else Cursor.decode(query.cursor)
+    if cursor is not None and (cursor.newer or isinstance(cursor.other, int)):
+        raise BadRequest("The cursor belongs to another list.")
+    return cursor
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= PAGE_MAX:
+        raise BadRequest(f"limit must be from 1 to {PAGE_MAX}.")
+
+
+# --- how it was read ------------------------------------------------------------------------------
+
+
+def info(want: Want, served: Served[Any]) -> ReadInfo:
+    """How a read was served."""
+    return ReadInfo(
+        want.level,
+        served.served_by,
+        age_ms(served.age_s),
+        _milliseconds(served.waited_s),
+    )
+
+
+def age_ms(age_s: float) -> float | None:
+    """An age in milliseconds; None where it says nothing."""
+    return None if math.isinf(age_s) else _milliseconds(age_s)
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1e6) / 1e3  # three digits, at half the cost of asking `round` for them
+
+
+def missing(error: NotFound, read: ReadInfo, token: str | None) -> NotFound:
+    """The error with how the read was served that found nothing, and what the session has learnt."""
+    error.read = msgspec.to_builtins(read)
+    error.token = token
+    return error
+
+
+# --- counts ---------------------------------------------------------------------------------------
 
 
 def overlaid(key: Key, row: Counter, served: Served[Counter]) -> tuple[int, int, int]:
@@ -89,28 +171,6 @@ def rating_answer(
     return RatingAnswer(count, sum_, average, histogram or None, pending, read)
 
 
-def sights(kinds: Kinds, keys: Sequence[Key], viewer: Id | None, newest: int) -> list[Sight]:
-    """What a page asks for, checked; BadRequest and its subclasses."""
-    if not keys:
-        raise BadRequest("No keys were given.")
-    if len(keys) > ITEMS_MAX:
-        raise TooLarge(f"{len(keys)} keys in one page; the limit is {ITEMS_MAX}.")
-    if not 0 <= newest <= NEWEST_MAX:
-        raise BadRequest(f"newest must be from 0 to {NEWEST_MAX}.")
-    asked: dict[str, tuple[Kind, Id | None, int]] = {}
-    for name in dict.fromkeys(name for name, _ in keys):
-        kind = kinds[name]
-        mine = None
-        if viewer is not None and kind.unique:
-            mine = check_id(kind.source, viewer, f"viewer, as a source of kind {name},")
-        asked[name] = kind, mine, newest if kind.unique else 0
-    found = []
-    for name, target in keys:
-        kind, mine, listed = asked[name]
-        found.append(Sight((name, check_id(kind.target, target, "target")), mine, listed))
-    return found
-
-
 def page_item(sight: Sight, item: Item, *, valued: bool) -> PageItem:
     """One item of a page; `valued` says that its kind has values."""
     name, target = sight.key
@@ -125,14 +185,7 @@ def page_item(sight: Sight, item: Item, *, valued: bool) -> PageItem:
     )
 
 
-def info(want: Want, served: Served[Any]) -> ReadInfo:
-    """How a read was served."""
-    return ReadInfo(
-        want.level,
-        served.served_by,
-        age_ms(served.age_s),
-        _milliseconds(served.waited_s),
-    )
+# --- what goes on ---------------------------------------------------------------------------------
 
 
 def trending_answer(
@@ -165,20 +218,7 @@ def stream_event(news: News, kinds: Kinds, served_by: str, now_s: float) -> Stre
     )
 
 
-def age_ms(age_s: float) -> float | None:
-    """An age in milliseconds; None where it says nothing."""
-    return None if math.isinf(age_s) else _milliseconds(age_s)
-
-
-def _milliseconds(seconds: float) -> float:
-    return round(seconds * 1e6) / 1e3  # three digits, at half the cost of asking `round` for them
-
-
-def missing(error: NotFound, read: ReadInfo, token: str | None) -> NotFound:
-    """The error with how the read was served that found nothing, and what the session has learnt."""
-    error.read = msgspec.to_builtins(read)
-    error.token = token
-    return error
+# --- edges ----------------------------------------------------------------------------------------
 
 
 def edge_answer(edge: Edge, read: ReadInfo) -> EdgeAnswer:
@@ -217,6 +257,9 @@ def _encoded(cursor: Cursor | None) -> str | None:
     return None if cursor is None else cursor.encode()
 
 
+# --- accounts -------------------------------------------------------------------------------------
+
+
 def account_answer(account: Account, read: ReadInfo) -> AccountAnswer:
     """An account that was read."""
     return AccountAnswer(**asdict(account_item(account)), read=read)
@@ -235,15 +278,21 @@ def account_item(account: Account) -> AccountItem:
     )
 
 
+def transfer_answer(moved: Moved) -> TransferAnswer:
+    """What became of a transfer."""
+    return TransferAnswer(
+        moved.id,
+        moved.state,
+        moved.amount,
+        Balance(moved.debit, moved.debit_balance),
+        Balance(moved.credit, moved.credit_balance),
+        moved.expires_ms,
+    )
+
+
 def movement_answer(movement: Movement, read: ReadInfo) -> MovementAnswer:
     """A transfer that was read."""
     return MovementAnswer(**asdict(movement_item(movement)), read=read)
-
-
-def movements_answer(found: Movements, read: ReadInfo) -> MovementsAnswer:
-    """Part of an account's history."""
-    rows = [movement_item(movement) for movement in found.rows]
-    return MovementsAnswer(rows, _encoded(found.next), read)
 
 
 def movement_item(movement: Movement) -> MovementItem:
@@ -260,38 +309,7 @@ def movement_item(movement: Movement) -> MovementItem:
     )
 
 
-def transfer_answer(moved: Moved) -> TransferAnswer:
-    """What became of a transfer."""
-    return TransferAnswer(
-        moved.id,
-        moved.state,
-        moved.amount,
-        Balance(moved.debit, moved.debit_balance),
-        Balance(moved.credit, moved.credit_balance),
-        moved.expires_ms,
-    )
-
-
-def place(query: HistoryQuery) -> Cursor | None:
-    """Where in a history a query begins; BadRequest."""
-    _check_limit(query.limit)
-    cursor = None if query.cursor is None else Cursor.decode(query.cursor)
-    if cursor is not None and (cursor.newer or isinstance(cursor.other, int)):
-        raise BadRequest("The cursor belongs to another list.")
-    return cursor
-
-
-def window(query: ListQuery, other: str) -> Window:
-    """The part of a list that a query names, whose other ids are of type `other`; BadRequest."""
-    _check_limit(query.limit)
-    cursor = None if query.cursor is None else Cursor.decode(query.cursor)
-    if cursor is not None and isinstance(cursor.other, int) is not (other == "int"):
-        raise BadRequest("The cursor belongs to another list.")
-    if any(at is not None and abs(at) > INT_MAX for at in (query.since, query.until)):
-        raise BadRequest("since and until must be 64-bit integers (Unix time in milliseconds).")
-    return Window(query.limit, cursor, query.since, query.until)
-
-
-def _check_limit(limit: int) -> None:
-    if not 1 <= limit <= PAGE_MAX:
-        raise BadRequest(f"limit must be from 1 to {PAGE_MAX}.")
+def movements_answer(found: Movements, read: ReadInfo) -> MovementsAnswer:
+    """Part of an account's history."""
+    rows = [movement_item(movement) for movement in found.rows]
+    return MovementsAnswer(rows, _encoded(found.next), read)

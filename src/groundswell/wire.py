@@ -6,9 +6,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from groundswell.model import Data, Id, Level, Newest, Write
+from groundswell.model import Data, Id, Key, Level, Newest, Write
 
 SESSION_HEADER = "Groundswell-Session"
+
+
+# --- how a read is asked for, and how it was served -----------------------------------------------
 
 
 class ReadOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,21 +23,6 @@ class ReadOptions(msgspec.Struct, frozen=True, kw_only=True):
     fallback: Literal["primary", "none"] = "primary"
 
 
-class ListQuery(ReadOptions, frozen=True, kw_only=True):
-    """Which part of a list: since <= created_ms < until, from the cursor on."""
-
-    limit: int = 50
-    cursor: str | None = None
-    since: int | None = None  # Unix time in ms
-    until: int | None = None
-
-
-class InverseQuery(ListQuery, frozen=True, kw_only=True):
-    """The list of what a source did."""
-
-    source: str
-
-
 class ReadInfo(msgspec.Struct, frozen=True):
     """How a read was served (rule R7)."""
 
@@ -42,6 +30,9 @@ class ReadInfo(msgspec.Struct, frozen=True):
     served_by: str  # "primary", "standby" or a replica's name
     age_ms: float | None  # everything acknowledged longer ago is in it; null: not known
     waited_ms: float  # time spent on waiting for a replica
+
+
+# --- counts ---------------------------------------------------------------------------------------
 
 
 class CountAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -63,6 +54,12 @@ class CountItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sum: int | None = None
 
 
+class KeysRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which counts, as pairs of kind and target."""
+
+    keys: list[Key]
+
+
 class CountsAnswer(msgspec.Struct, frozen=True):
     """Many counts, all at one revision."""
 
@@ -79,6 +76,39 @@ class RatingAnswer(msgspec.Struct, frozen=True):
     histogram: dict[int, int] | None  # how many edges have each value; null: the kind counts none
     pending: int  # how much of the count is the session's own writes that the replica had not seen
     read: ReadInfo
+
+
+# --- pages ----------------------------------------------------------------------------------------
+
+
+class PageRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which counts with their newest edges, and whose own edges."""
+
+    keys: list[Key]
+    viewer: Id | None = None
+    newest: int = 3
+
+
+class PageItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One (kind, target) of a page."""
+
+    kind: str
+    target: Id
+    count: int
+    pending: int  # always 0: what serves a page shows the session's own writes
+    newest: tuple[Newest, ...]  # newest first; of tallies none
+    sum: int | None = None  # for kinds with a value
+    viewer: bool | None = None  # whether the viewer's edge exists; absent for tallies
+
+
+class PageAnswer(msgspec.Struct, frozen=True):
+    """All items of a page at one revision, in the order of the keys."""
+
+    items: list[PageItem]
+    read: ReadInfo
+
+
+# --- what goes on ---------------------------------------------------------------------------------
 
 
 class TrendingQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,27 +161,22 @@ class StreamEvent(msgspec.Struct, frozen=True):
     served_by: str  # the replica's name
 
 
-class PageItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """One (kind, target) of a page."""
-
-    kind: str
-    target: Id
-    count: int
-    pending: (
-        int  # always 0: what serves a page has seen the session's own writes, if the level asks
-    )
-    newest: tuple[Newest, ...]  # newest first; of tallies none
-    sum: int | None = None  # for kinds with a value
-    viewer: bool | None = (
-        None  # whether the viewer's edge exists; absent without one, or for tallies
-    )
+# --- edges ----------------------------------------------------------------------------------------
 
 
-class PageAnswer(msgspec.Struct, frozen=True):
-    """All items of a page at one revision, in the order of the keys."""
+class EdgeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an edge carries; `expires_in_s` for a claim on an exclusive kind."""
 
-    items: list[PageItem]
-    read: ReadInfo
+    value: int | None = None
+    data: Data = None
+    expires_in_s: float | None = None
+
+
+class TallyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much to add, and the id under which it counts once."""
+
+    by: int = 1
+    id: str | None = None
 
 
 class EdgeAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -165,6 +190,21 @@ class EdgeAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     value: int | None = None
     data: Data = None
     expires_ms: int | None = None  # of a claim: Unix time from which it counts for nothing
+
+
+class ListQuery(ReadOptions, frozen=True, kw_only=True):
+    """Which part of a list: since <= created_ms < until, from the cursor on."""
+
+    limit: int = 50
+    cursor: str | None = None
+    since: int | None = None  # Unix time in ms
+    until: int | None = None
+
+
+class InverseQuery(ListQuery, frozen=True, kw_only=True):
+    """The list of what a source did."""
+
+    source: str
 
 
 class EdgeItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -187,6 +227,23 @@ class EdgesAnswer(msgspec.Struct, frozen=True):
     read: ReadInfo
 
 
+# --- objects --------------------------------------------------------------------------------------
+
+
+class ObjectRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to store; with `if_version` only over that version (0: only if there is none)."""
+
+    type: str
+    data: msgspec.Raw
+    if_version: int | None = None
+
+
+class DeleteQuery(msgspec.Struct, frozen=True):
+    """Delete only at this version."""
+
+    if_version: int | None = None
+
+
 class ObjectAnswer(msgspec.Struct, frozen=True):
     """One object."""
 
@@ -195,6 +252,16 @@ class ObjectAnswer(msgspec.Struct, frozen=True):
     version: int
     data: msgspec.Raw
     read: ReadInfo
+
+
+# --- accounts -------------------------------------------------------------------------------------
+
+
+class AccountRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The bounds of an account; null: none."""
+
+    floor: int | None = 0
+    ceiling: int | None = None
 
 
 class AccountItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,6 +288,23 @@ class AccountChanged(AccountItem, frozen=True, kw_only=True):
     changed: bool
 
 
+class TransferRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to move, or with `pending` to hold, for `expires_in_s` at most."""
+
+    id: str
+    debit: str
+    credit: str
+    amount: int
+    pending: bool = False
+    expires_in_s: float | None = None
+
+
+class PostRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much of a pending transfer is to happen; null: all."""
+
+    amount: int | None = None
+
+
 class Balance(msgspec.Struct, frozen=True):
     """What is left on one side of a transfer."""
 
@@ -237,6 +321,13 @@ class TransferAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     debit: Balance
     credit: Balance
     expires_ms: int | None = None  # Unix time from which a pending transfer counts for nothing
+
+
+class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which part of a history, from the cursor on."""
+
+    limit: int = 50
+    cursor: str | None = None
 
 
 class MovementItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -266,6 +357,9 @@ class MovementsAnswer(msgspec.Struct, frozen=True):
     read: ReadInfo
 
 
+# --- outcomes of writes ---------------------------------------------------------------------------
+
+
 class ChangedAnswer(msgspec.Struct, frozen=True):
     """Outcome of one write on an edge or a tally."""
 
@@ -277,6 +371,13 @@ class VersionAnswer(msgspec.Struct, frozen=True):
 
     version: int
     changed: bool
+
+
+class WritesRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Up to 10,000 writes; with `atomic` all of them or none."""
+
+    writes: list[Write]
+    atomic: bool = False
 
 
 class OutcomeItem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -296,79 +397,7 @@ class WritesAnswer(msgspec.Struct, frozen=True):
     outcomes: list[OutcomeItem]
 
 
-class KeysRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which counts, as pairs of kind and target."""
-
-    keys: list[tuple[str, Id]]
-
-
-class PageRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which counts with their newest edges, and whose own edges."""
-
-    keys: list[tuple[str, Id]]
-    viewer: Id | None = None
-    newest: int = 3
-
-
-class EdgeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an edge carries; `expires_in_s` for a claim on an exclusive kind."""
-
-    value: int | None = None
-    data: Data = None
-    expires_in_s: float | None = None
-
-
-class TallyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much to add, and the id under which it counts once."""
-
-    by: int = 1
-    id: str | None = None
-
-
-class ObjectRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to store; with `if_version` only over that version (0: only if there is none)."""
-
-    type: str
-    data: msgspec.Raw
-    if_version: int | None = None
-
-
-class AccountRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The bounds of an account; null: none."""
-
-    floor: int | None = 0
-    ceiling: int | None = None
-
-
-class TransferRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to move, or with `pending` to hold, for `expires_in_s` at most."""
-
-    id: str
-    debit: str
-    credit: str
-    amount: int
-    pending: bool = False
-    expires_in_s: float | None = None
-
-
-class PostRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much of a pending transfer is to happen; null: all."""
-
-    amount: int | None = None
-
-
-class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which part of a history, from the cursor on."""
-
-    limit: int = 50
-    cursor: str | None = None
-
-
-class WritesRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Up to 10,000 writes; with `atomic` all of them or none."""
-
-    writes: list[Write]
-    atomic: bool = False
+# --- the node itself ------------------------------------------------------------------------------
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True):
@@ -395,6 +424,12 @@ class StatusAnswer(msgspec.Struct, frozen=True):
     uptime_s: float
 
 
+class HealthAnswer(msgspec.Struct, frozen=True):
+    """Whether all is well."""
+
+    ok: bool
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An error, as application/problem+json (RFC 9457)."""
 
@@ -406,15 +441,3 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: int | None = None  # with version-conflict: where the object stands
     index: int | None = None  # in a batch: the write that is at fault
     read: dict[str, Any] | None = None  # of a read that found nothing: how it was served
-
-
-class DeleteQuery(msgspec.Struct, frozen=True):
-    """Delete only at this version."""
-
-    if_version: int | None = None
-
-
-class HealthAnswer(msgspec.Struct, frozen=True):
-    """Whether all is well."""
-
-    ok: bool
