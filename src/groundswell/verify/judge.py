@@ -66,7 +66,7 @@ def _every(ops: Sequence[Op]) -> Iterable[Finding]:
         yield _of(EVERY, "no older than it says", aged, staleness.honest(added, aged))
     found = views.pages(ops)
     yield _of(EVERY, "both of a pair, or neither", found, pages.paired(found, [PAIR]))
-    found = views.bases(ops, GROWING)
+    found = views.bases(ops)
     yield _of(EVERY, "states of one order", found, pages.comparable(found))
     steps = views.steps(ops, *Level, BOUNDED)
     for check in (
@@ -92,14 +92,14 @@ def _once(writes: Sequence[Op]) -> Violation | None:
 def _sessions(ops: Sequence[Op]) -> Iterable[Finding]:
     """What a session may expect, at the levels that promise it."""
     for level in OWN_WRITES:
-        counts, steps = views.counted(ops, GROWING, level), views.steps(ops, level)
+        counts, steps = views.counted(ops, level), views.steps(ops, level)
         yield _count(level, counts, growth.read_your_writes)
         yield _object(level, steps, session.read_your_writes)
     for level in NEVER_BACK:
-        counts, steps = views.counted(ops, GROWING, level), views.steps(ops, level)
+        counts, steps = views.counted(ops, level), views.steps(ops, level)
         yield _count(level, counts, growth.monotonic_reads)
         yield _object(level, steps, session.monotonic_reads)
-    counts = views.counted(ops, GROWING, *IN_ORDER)
+    counts = views.counted(ops, *IN_ORDER)
     yield _count(Level.CAUSAL, counts, growth.causal)
     found = views.transactions(ops, *IN_ORDER)
     read = [one for one in found if one.reads]
@@ -168,7 +168,8 @@ def _sure(ops: Sequence[Op]) -> dict[str, dict[Hashable, int]]:
     for op in ops:
         if op.f == "add" and op.type == "ok":
             for name, source in zip(op.keys, op.values, strict=True):
-                found[name][source] = op.id
+                if name in found:
+                    found[name][source] = op.id
         elif op.f == "remove" and op.may_have_happened:
             found[op.keys[0]].pop(op.values[0], None)
     return found
@@ -180,7 +181,8 @@ def _unknown(ops: Sequence[Op]) -> dict[str, set[Hashable]]:
     for op in ops:
         if op.f in ("add", "remove") and op.type == "info":
             for name, source in zip(op.keys, op.values, strict=True):
-                found[name].add(source)
+                if name in found:
+                    found[name].add(source)
     return found
 
 

@@ -19,7 +19,7 @@ from groundswell.verify.checks.facts import (
     Wrote,
 )
 from groundswell.verify.history import Op
-from groundswell.verify.workload import BOUNDED
+from groundswell.verify.workload import BOUNDED, grows
 
 MS: Final = 1_000_000  # ns
 
@@ -82,7 +82,7 @@ def pages(ops: Sequence[Op]) -> list[Page]:
     ]
 
 
-def bases(ops: Sequence[Op], names: Sequence[str]) -> list[Page]:
+def bases(ops: Sequence[Op]) -> list[Page]:
     """The same without what was the session's own and added on top: the state of the replica."""
     return [
         Page(
@@ -90,7 +90,7 @@ def bases(ops: Sequence[Op], names: Sequence[str]) -> list[Page]:
             {
                 name: (count or 0) - pending
                 for name, count, pending in zip(op.keys, op.found, op.pending, strict=True)
-                if name in names
+                if grows(name)
             },
         )
         for op in reads(ops, "count")
@@ -98,7 +98,7 @@ def bases(ops: Sequence[Op], names: Sequence[str]) -> list[Page]:
     ]
 
 
-def counted(ops: Sequence[Op], names: Sequence[str], *levels: str) -> list[Counted]:
+def counted(ops: Sequence[Op], *levels: str) -> list[Counted]:
     """What sessions did with targets that only grow: adds of all, counts of those at the levels."""
     found: list[Counted] = []
     for op in ops:
@@ -107,12 +107,12 @@ def counted(ops: Sequence[Op], names: Sequence[str], *levels: str) -> list[Count
         if op.f == "give" or op.f == "take":
             found.append(Counted(op.id, op.session, op.f, value=op.values[0]))
         elif op.f == "add":
-            found += [Counted(op.id, op.session, "add", name) for name in op.keys if name in names]
+            found += [Counted(op.id, op.session, "add", name) for name in op.keys if grows(name)]
         elif op.f == "count" and level_of(op) in levels:
             found += [
                 Counted(op.id, op.session, "count", name, count or 0)
                 for name, count in zip(op.keys, op.found, strict=True)
-                if name in names
+                if grows(name)
             ]
     return found
 

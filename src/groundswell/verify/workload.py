@@ -30,6 +30,7 @@ LEVELS: Final = (*(str(level) for level in Level), BOUNDED)
 
 COUNTERS: Final = ("c0", "c1", "c2")  # targets that are only liked, each by another source
 PAIR: Final = ("p0", "p1")  # two of them that are only ever liked together
+MINE: Final = "s"  # and the session's number: a target that only this session likes
 TOGGLED: Final = ("t0", "t1")  # targets that are liked and unliked
 OBJECTS: Final = ("o0", "o1", "o2")
 ACCOUNTS: Final = ("a0", "a1", "a2")
@@ -56,7 +57,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
     def target(self, name: str) -> Key:
         """The (kind, target) behind a short name."""
-        id_ = self.run + _NUMBERS[name]
+        number = _NUMBERS.get(name)
+        id_ = self.run + (len(_NUMBERS) + int(name[1:]) if number is None else number)
         return self.kind, str(id_) if self.text[0] else id_
 
     def source(self, number: int) -> int | str:
@@ -70,6 +72,11 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _NUMBERS: Final = {name: number for number, name in enumerate((*COUNTERS, *PAIR, *TOGGLED))}
+
+
+def grows(name: str) -> bool:
+    """Whether a target is only ever liked."""
+    return name in COUNTERS or name in PAIR or name.startswith(MINE)
 
 
 class Work:
@@ -136,6 +143,7 @@ class Client:
         given: list[tuple[int, str]],
     ) -> None:
         self._number = number
+        self._mine = f"{MINE}{number}"
         self._level = level
         self._nodes = nodes
         self._history = history
@@ -154,7 +162,7 @@ class Client:
 
     async def add(self) -> None:
         """Like a target that only grows, as a source that likes nothing else."""
-        await self._add([self._rng.choice(COUNTERS)])
+        await self._add([self._rng.choice((*COUNTERS, self._mine))])
 
     async def add_pair(self) -> None:
         """Like both of a pair in one atomic write."""
@@ -235,7 +243,7 @@ class Client:
 
     async def count(self) -> None:
         """One count."""
-        await self._counts([self._rng.choice((*COUNTERS, *COUNTERS, *TOGGLED))])
+        await self._counts([self._rng.choice((*COUNTERS, self._mine, self._mine, *TOGGLED))])
 
     async def page(self) -> None:
         """Several counts at one revision."""

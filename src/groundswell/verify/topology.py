@@ -1,0 +1,105 @@
+"""What is verified: a deployment that is there, or nodes and servers that are started for it."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from groundswell.errors import BadSettings
+from groundswell.verify.clock import WallClock
+from groundswell.verify.clusters import missing
+from groundswell.verify.nemesis import Fault
+from groundswell.verify.nodes import Node
+from groundswell.verify.proxy import Proxy
+from groundswell.verify.servers import Place, Servers, of_link
+
+REPLICAS: Final = 3
+DELAYS_MS: Final = "0,40,150"  # of the replicas of a node, so that reads can go back in time
+JUMPS_S: Final = (3600, -600)
+NAMES: Final = ("sqlite", "postgres", "postgres-standby")
+
+
+class Topology(msgspec.Struct, frozen=True):
+    """Where clients reach the nodes, and what can be made to go wrong."""
+
+    label: str
+    urls: list[str]
+    faults: list[Fault]
+
+
+@contextlib.asynccontextmanager
+async def started(name: str, nodes: int, folder: Path) -> AsyncIterator[Topology]:
+    """One of `NAMES`, with so many nodes, on loopback, with its files in the folder; gone at the end.
+
+    Raises BadSettings where that is not possible on this machine, and why.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        if name == "sqlite":
+            store, faults = f"sqlite:///{folder / 'groundswell.db'}", _sqlite(folder)
+            places = [Place({"store": store}, []) for _ in range(nodes)]
+        elif name in NAMES:
+            if reason := missing():
+                raise BadSettings(f"--topology {name} cannot be started: {reason}.")
+            servers = await Servers.started(stack, standby=name.endswith("standby"))
+            faults = servers.faults()
+            places = [await servers.place(stack) for _ in range(nodes)]
+        else:
+            raise BadSettings(f"There is no topology {name!r}; there are: {', '.join(NAMES)}.")
+        urls = []
+        for number, place in enumerate(places):
+            url, of_node = await _node(stack, f"node {number}", folder, place)
+            urls.append(url)
+            faults += of_node + place.faults
+        yield Topology(f"{name}, {nodes} node(s) of {REPLICAS} replicas", urls, faults)
+
+
+async def _node(
+    stack: contextlib.AsyncExitStack, name: str, folder: Path, place: Place
+) -> tuple[str, list[Fault]]:
+    """Start a node, behind a proxy; the address for clients."""
+    clock = WallClock(folder / f"{name}.clock")
+    arguments = ["--replicas", str(REPLICAS), "--replica-delay-ms", DELAYS_MS]
+    settings = place.settings | {"log_level": "info"}
+    node = Node(name, folder, arguments, settings, clock.preload)
+    await node.start()
+    stack.push_async_callback(node.stop)
+    proxy = Proxy(node.port)
+    await proxy.start()
+    stack.push_async_callback(proxy.close)
+    faults = [
+        Fault("kill -9", name, node.kill, node.start),
+        Fault("pause", name, node.pause, node.resume),
+        *of_link(proxy, f"clients of {name}"),
+    ]
+    for jump_s in JUMPS_S if clock.preload else ():
+        change = f"clock {'ahead' if jump_s > 0 else 'back'}"
+        faults.append(Fault(change, name, partial(clock.set, jump_s), partial(clock.set, 0)))
+    return f"http://127.0.0.1:{proxy.port}", faults
+
+
+def _sqlite(folder: Path) -> list[Fault]:
+    """Another program that holds the file's only write lock."""
+    held: list[sqlite3.Connection] = []
+
+    def lock() -> None:
+        with contextlib.suppress(sqlite3.OperationalError):  # locked, as it may well be
+            other = sqlite3.connect(folder / "groundswell.db", isolation_level=None, timeout=1)
+            held.append(other)
+            other.execute("BEGIN IMMEDIATE")
+
+    def unlock() -> None:
+        while held:
+            held.pop().close()
+
+    return [Fault("long transaction", "store", lock, unlock)]
+
+
+def running(urls: Sequence[str]) -> Topology:
+    """A deployment that is there already, in which nothing is made to go wrong."""
+    return Topology(", ".join(urls), list(urls), [])
