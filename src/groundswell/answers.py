@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from groundswell.errors import BadRequest, NotFound, TooLarge
-from groundswell.kinds import Kind, Kinds, ValueRange, check_id
+from groundswell.kinds import IdType, Kind, Kinds, ValueRange, check_id
 from groundswell.model import (
     INT_MAX,
     ITEMS_MAX,
@@ -85,12 +85,15 @@ def sights(kinds: Kinds, keys: Sequence[Key], viewer: Id | None, newest: int) ->
     return found
 
 
-def window(query: ListQuery, other: str) -> Window:
+def window(query: ListQuery, other: IdType) -> Window:
     """The part of a list that a query names, whose other ids are of type `other`; BadRequest."""
     _check_limit(query.limit)
     cursor = None if query.cursor is None else Cursor.decode(query.cursor)
-    if cursor is not None and isinstance(cursor.other, int) is not (other == "int"):
-        raise BadRequest("The cursor belongs to another list.")
+    if cursor is not None:
+        try:
+            check_id(other, cursor.other, "cursor")
+        except BadRequest:
+            raise BadRequest("The cursor belongs to another list.") from None
     if any(at is not None and abs(at) > INT_MAX for at in (query.since, query.until)):
         raise BadRequest("since and until must be 64-bit integers (Unix time in milliseconds).")
     return Window(query.limit, cursor, query.since, query.until)

@@ -95,7 +95,7 @@ class PageItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     kind: str
     target: Id
     count: int
-    pending: int  # always 0: what serves a page shows the session's own writes
+    pending: int  # always 0: own writes are not added on top of a page
     newest: tuple[Newest, ...]  # newest first; of tallies none
     sum: int | None = None  # for kinds with a value
     viewer: bool | None = None  # whether the viewer's edge exists; absent for tallies

@@ -560,6 +560,11 @@ def test_a_cursor_of_another_list_is_refused(node: nodes.Node) -> None:
     ):
         answer = node.request("GET", f"/v1/edges/like/1?cursor={cursor.encode()}")
         assert "cursor" in nodes.problem(answer, 400, "bad-request")["detail"]
+    for other in ("x", UUID[:-1], UUID + "\0"):
+        path = f"/v1/edges/friend/{UUID}?cursor={Cursor(False, 0, other).encode()}"
+        nodes.problem(node.request("GET", path), 400, "bad-request")
+    no_text = Cursor(False, 0, "\0").encode()
+    nodes.problem(node.request("GET", f"/v1/edges/tag/x?cursor={no_text}"), 400, "bad-request")
     answer = node.request("GET", f"/v1/edges/tag/x?cursor={Cursor(False, 0, 7).encode()}")
     assert "another list" in nodes.problem(answer, 400, "bad-request")["detail"]
 
