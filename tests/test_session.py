@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -280,9 +281,11 @@ async def test_atomic_writes_are_all_or_nothing(gs: Groundswell, target: int) ->
     assert await me.write([Add("like", target, 1), put], atomic=True) == [Changed(True), Stored(1)]
     with pytest.raises(VersionConflict) as caught:
         await me.write([Add("like", target, 2), put], atomic=True)
-    assert caught.value.version == 1
-    with pytest.raises(UnknownKind):
+    assert (caught.value.version, caught.value.index) == (1, 1)
+    assert caught.value.token == me.token
+    with pytest.raises(UnknownKind) as unknown:
         await me.write([Add("like", target, 3), Add("nope", target, 1)], atomic=True)
+    assert unknown.value.index == 1
     assert (await me.count("like", target, level="linearizable")).value == 1
 
 
@@ -304,6 +307,14 @@ async def test_what_is_wrong_raises_the_same_error_everywhere(gs: Groundswell) -
         me.edges("like", target=1, limit=0),
         me.edges("like", target=1, cursor="?"),
         me.edges("reply", source=1),
+        me.edges("like"),
+        me.edges("like", target=1, source=1),
+        me.count("like", 1, fallback="replica"),  # type: ignore[arg-type]
+        me.count("seat", "\ud800"),
+        me.add("seat", "\ud800", 1),
+        me.add("like", 2**70, 1),
+        me.add("seat", "s", 1, expires_in_s=math.inf),
+        me.transfer("t", debit="a", credit="b", amount=1, pending=True, expires_in_s=math.nan),
         me.tally("like", 1),
         me.tally("view", 1, by=0),
     ):

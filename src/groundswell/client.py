@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
@@ -13,6 +14,7 @@ import msgspec
 from groundswell import sse, wire
 from groundswell.api import Reply
 from groundswell.errors import (
+    BadRequest,
     Conflict,
     GroundswellError,
     NodeUnreachable,
@@ -20,7 +22,7 @@ from groundswell.errors import (
     Unavailable,
     by_code,
 )
-from groundswell.model import Account, Id, Key, Write
+from groundswell.model import Account, Add, Id, Key, Transfer, Write
 from groundswell.store import Changed, Moved, Opened, Outcome, Refused, Stored
 from groundswell.transport import Answer, Transport
 
@@ -40,6 +42,10 @@ class HttpApi:
     async def write(
         self, writes: Sequence[Write], *, atomic: bool = False, tokens: str | None = None
     ) -> Reply[list[Outcome]]:
+        for write in writes:
+            if isinstance(write, Add | Transfer) and not math.isfinite(write.expires_in_s or 0.0):
+                # JSON would make null of it, which stands for never.
+                raise BadRequest(f"`expires_in_s` must be a number, not {write.expires_in_s}.")
         body = wire.WritesRequest(list(writes), atomic)
         try:
             reply = await self._post(wire.WritesAnswer, "/v1/writes", tokens, body)
@@ -99,6 +105,8 @@ class HttpApi:
         query: wire.ListQuery,
         tokens: str | None = None,
     ) -> Reply[wire.EdgesAnswer]:
+        if (target is None) is (source is None):
+            raise BadRequest("Name the target or the source of the list, and not both.")
         if target is not None:
             return await self._get(wire.EdgesAnswer, _path("edges", kind, target), tokens, query)
         inverse = wire.InverseQuery(source=str(source), **msgspec.structs.asdict(query))
@@ -134,6 +142,7 @@ class HttpApi:
         path = "/v1/stream?" + urlencode([("key", text) for text in texts])
         last, broken = "", 0
         while True:
+            failed: Unavailable | None = None
             try:
                 async with contextlib.aclosing(self._events(path, last)) as events:
                     async for message in events:
@@ -144,10 +153,12 @@ class HttpApi:
             except Unavailable as error:
                 if not last:
                     raise  # it never began
-                if broken == RECONNECTS:
-                    raise NodeUnreachable(
-                        f"The stream broke off, and could not be resumed: {error.detail}"
-                    ) from error
+                failed = error
+            if broken == RECONNECTS:
+                why = failed.detail if failed else "it ended at once."
+                raise NodeUnreachable(
+                    f"The stream broke off, and could not be resumed: {why}"
+                ) from failed
             await asyncio.sleep(RECONNECT_S * 2**broken)
             broken += 1
 
@@ -185,7 +196,10 @@ class HttpApi:
         body: msgspec.Struct,
         query: msgspec.Struct | None = None,
     ) -> Reply[T]:
-        content = msgspec.json.encode(body)
+        try:
+            content = msgspec.json.encode(body)
+        except (OverflowError, UnicodeEncodeError) as error:
+            raise BadRequest(f"This has no form in JSON: {error}.") from error
         return await self._call("POST", path + _query(query), shape, tokens, content)
 
     async def _call(
@@ -270,7 +284,9 @@ def _account(item: wire.AccountItem) -> Account:
 
 
 def _path(noun: str, *ids: Id) -> str:
-    return "/v1/" + noun + "".join("/" + quote(str(id_), safe="") for id_ in ids)
+    # What is no UTF-8 is for the node to refuse.
+    segments = [quote(str(id_), safe="", errors="surrogatepass") for id_ in ids]
+    return "/".join(["/v1", noun, *segments])
 
 
 def _query(query: msgspec.Struct | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
-from typing import Any, Literal, TypedDict, TypeVar, Unpack
+from typing import Any, Final, Literal, TypedDict, TypeVar, Unpack, get_args
 
 import msgspec
 
@@ -50,6 +50,8 @@ from groundswell.wire import (
 
 Fallback = Literal["primary", "none"]
 T = TypeVar("T")
+
+_FALLBACKS: Final = get_args(Fallback)
 
 
 class ReadHow(TypedDict, total=False):
@@ -187,9 +189,9 @@ class Session(_Watching):
     async def write(self, writes: Sequence[Write], *, atomic: bool = False) -> list[Outcome]:
         """Up to 10,000 writes, each with its outcome; with `atomic` all of them, or the error of one."""
         outcomes = await self._call(self._api.write(writes, atomic=atomic, tokens=self.token))
-        for outcome in outcomes if atomic else ():
+        for index, outcome in enumerate(outcomes if atomic else ()):
             if isinstance(outcome, Refused) and outcome.code != "not-applied":
-                raise by_code(outcome.code, outcome.detail, version=outcome.version)
+                raise self._refusal(outcome, index)
         return outcomes
 
     async def _changed(self, write: Write) -> bool:
@@ -200,8 +202,13 @@ class Session(_Watching):
     async def _one(self, write: Write) -> Outcome:
         outcome = (await self._call(self._api.write((write,), atomic=True, tokens=self.token)))[0]
         if isinstance(outcome, Refused):
-            raise by_code(outcome.code, outcome.detail, version=outcome.version)
+            raise self._refusal(outcome)
         return outcome
+
+    def _refusal(self, outcome: Refused, index: int | None = None) -> GroundswellError:
+        error = by_code(outcome.code, outcome.detail, version=outcome.version)
+        error.token, error.index = self.token, index
+        return error
 
     # --- reads ----------------------------------------------------------------------------------
 
@@ -326,6 +333,8 @@ def _options(
     wait_ms: int | None = None,
     fallback: Fallback = "primary",
 ) -> ReadOptions:
+    if fallback not in _FALLBACKS:
+        raise BadRequest(f"Unknown fallback {fallback!r}; there are: {', '.join(_FALLBACKS)}.")
     return ReadOptions(
         consistency=_level(level), max_age_ms=max_age_ms, wait_ms=wait_ms, fallback=fallback
     )
