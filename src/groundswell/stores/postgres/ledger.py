@@ -48,6 +48,29 @@ async def lock(connection: Connection, wanted: Wants, opened: Collection[str], a
     names = wanted.accounts | await _parties(connection, wanted.resolved)
     if not names:
         return Books({}, set(), {}, [])
+    locked = await _lock_accounts(connection, names, opened)
+    accounts = {account.id: account for account in locked if account.version}
+    reserved = {account.id for account in locked if not account.version}
+    known = await _lock_movements(connection, wanted.movements, accounts, at_ms)
+    # Whose accounts are not locked has been made since these were looked up: it comes after this commit.
+    later = {
+        movement.id
+        for movement in known
+        if movement.id in wanted.resolved
+        and not {movement.debit, movement.credit} <= accounts.keys()
+    }
+    return Books(
+        accounts,
+        reserved,
+        {m.id: m for m in known if m.id in wanted.movements and m.id not in later},
+        [m for m in known if m.expires_ms is not None and m.expires_ms <= at_ms and _is_open(m)],
+    )
+
+
+async def _lock_accounts(
+    connection: Connection, names: Collection[str], opened: Collection[str]
+) -> list[Account]:
+    """The stored accounts among `names`; those of `opened` that are not stored, with version 0."""
     if opened:
         await execute(
             connection,
@@ -63,9 +86,14 @@ async def lock(connection: Connection, wanted: Wants, opened: Collection[str], a
         f"SELECT {_ACCOUNT} FROM groundswell.account WHERE id = ANY (%s::text[]) ORDER BY id FOR UPDATE",
         [list(names)],
     )
-    locked = [to_account(row) for row in found]
-    accounts = {account.id: account for account in locked if account.version}
-    rows = await fetch_all(
+    return [to_account(row) for row in found]
+
+
+async def _lock_movements(
+    connection: Connection, named: Collection[str], accounts: Collection[str], at_ms: int
+) -> list[Movement]:
+    """The stored transfers among `named`, and the holds that are over and open on `accounts`."""
+    found = await fetch_all(
         connection,
         f"""
         SELECT {_MOVEMENT} FROM (
@@ -76,15 +104,9 @@ async def lock(connection: Connection, wanted: Wants, opened: Collection[str], a
             WHERE credit = ANY (%s::text[]) AND credit_open AND expires_at <= groundswell.instant(%s)
         ) AS w JOIN groundswell.transfer AS t USING (id) ORDER BY t.id FOR UPDATE OF t
         """,
-        [list(wanted.movements), list(accounts), at_ms, list(accounts), at_ms],
+        [list(named), list(accounts), at_ms, list(accounts), at_ms],
     )
-    known = [to_movement(row) for row in rows]
-    return Books(
-        accounts,
-        {account.id for account in locked if not account.version},
-        {m.id: m for m in known if m.id in wanted.movements},
-        [m for m in known if m.expires_ms is not None and m.expires_ms <= at_ms and _is_open(m)],
-    )
+    return [to_movement(row) for row in found]
 
 
 def _is_open(movement: Movement) -> bool:
