@@ -48,7 +48,7 @@ StoreUrl = Annotated[
 
 def run() -> None:
     """Run the command line; an error that was raised on purpose is one line on standard error."""
-    for name in ("data", "serving", "spike"):  # each adds its commands to the app
+    for name in ("data", "serving", "spike", "verify"):  # each adds its commands to the app
         importlib.import_module(f"groundswell.cli.{name}")
     try:
         app()

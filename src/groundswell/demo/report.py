@@ -10,6 +10,7 @@ from typing import Final
 
 from groundswell.demo.run import Outcome, Row, Sample, verdicts
 from groundswell.errors import BadSettings
+from groundswell.reports import html_page, write_report
 
 # Field of a row, its title in the report, and in a terminal of 80 columns.
 COLUMNS: Final = (
@@ -46,22 +47,6 @@ _COLOURS: Final = ("#3b82f6", "#f59e0b", "#ef4444", "#10b981", "#8b5cf6", "#ec48
 
 _CHART: Final = {"responsive": True, "displayModeBar": False}
 
-_STYLE: Final = """
-:root { color-scheme: light dark; --line: #8884; --good: #15803d; --bad: #b91c1c; }
-@media (prefers-color-scheme: dark) { :root { --good: #4ade80; --bad: #f87171; } }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
-h1 { line-height: 1.2; }
-.table { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { border-top: 1px solid var(--line); padding: .45rem .6rem; text-align: right; }
-th:first-child, td:first-child { text-align: left; }
-.kept { color: var(--good); font-weight: 600; }
-.broken { color: var(--bad); font-weight: 600; }
-li.kept, li.broken { font-weight: 400; }
-figure { margin: 1.5rem 0; }
-figcaption { opacity: .75; }
-"""
-
 
 def text_of(row: Row, column: str) -> str:
     """A cell of the table, for the terminal and for the report."""
@@ -90,10 +75,7 @@ def check_installed() -> None:
 
 def write(path: Path, outcome: Outcome) -> None:
     """Write the report; BadSettings where the file cannot be written."""
-    try:
-        path.write_text(_page(outcome), "utf-8")
-    except OSError as error:
-        raise BadSettings(f"The report {path} cannot be written: {error.strerror}.") from error
+    write_report(path, _page(outcome))
 
 
 def _page(outcome: Outcome) -> str:
@@ -105,11 +87,7 @@ def _page(outcome: Outcome) -> str:
         f"{html.escape(name)}: {'yes' if held else 'NO'}</li>"
         for name, held in verdicts(outcome).items()
     )
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Groundswell: one spike, five consistency levels</title><style>{_STYLE}</style></head><body>
-<h1>One spike, five consistency levels</h1>
+    body = f"""
 <p>{check.actions:,} actions in {outcome.seconds:.0f} seconds, {outcome.repeated:,} of them sent twice, and
 {outcome.replies:,} replies, written and read over HTTP. The node has three replicas whose delays of 0,
 150 and 600 ms are injected. {check.edges:,} edges are stored; every count compared with the trace:
@@ -122,8 +100,9 @@ between these lines.</figcaption></figure>
 after a write had been acknowledged and did not show it. Double spent and oversold: decided on a read at
 that level, then written unconditionally, in turns. Where others act between the look and the act no level
 of a read is enough; a transfer with a floor, and an exclusive claim, let nothing through at any level.</p>
-<h2>Checks</h2><ul>{checks}</ul></body></html>
+<h2>Checks</h2><ul>{checks}</ul>
 """
+    return html_page("One spike, five consistency levels", body)
 
 
 def _table(outcome: Outcome) -> str:

@@ -23,7 +23,16 @@ from groundswell.verify.checks import (
 from groundswell.verify.checks.facts import Counted, Page, Step, Violation
 from groundswell.verify.final import TARGETS, Ending
 from groundswell.verify.history import Op
-from groundswell.verify.workload import ACCOUNTS, BANK, BOUNDED, COUNTERS, OBJECTS, PAIR, TOGGLED
+from groundswell.verify.workload import (
+    ACCOUNTS,
+    BANK,
+    BOUNDED,
+    COUNTERS,
+    LEVELS,
+    OBJECTS,
+    PAIR,
+    TOGGLED,
+)
 
 EVERY: Final = "every level"
 GROWING: Final = (*COUNTERS, *PAIR)
@@ -49,7 +58,8 @@ def judge(ops: Sequence[Op], end: Ending | None) -> list[Finding]:
         for one in part:  # of each key; together they are one finding
             so_far = found.get((one.level, one.name))
             found[one.level, one.name] = one if so_far is None else _both(so_far, one)
-    return list(found.values())
+    order = [EVERY, *LEVELS]
+    return sorted(found.values(), key=lambda one: order.index(one.level))
 
 
 def _both(one: Finding, other: Finding) -> Finding:
@@ -100,10 +110,12 @@ def _sessions(ops: Sequence[Op]) -> Iterable[Finding]:
         yield _count(level, counts, growth.monotonic_reads)
         yield _object(level, steps, session.monotonic_reads)
     counts = views.counted(ops, *IN_ORDER)
-    yield _count(Level.CAUSAL, counts, growth.causal)
+    read = [step for step in counts if step.did == "count"]
+    name = "no effect before its cause: counts"
+    yield _of(Level.CAUSAL, name, read, growth.causal(counts))
     found = views.transactions(ops, *IN_ORDER)
-    read = [one for one in found if one.reads]
-    yield _of(Level.CAUSAL, "no effect before its cause: objects", read, causal.causal(found))
+    got = [one for one in found if one.reads]
+    yield _of(Level.CAUSAL, "no effect before its cause: objects", got, causal.causal(found))
 
 
 def _linearizable(ops: Sequence[Op]) -> Iterable[Finding]:
