@@ -7,6 +7,7 @@ far they include.
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
@@ -86,8 +87,9 @@ class _Side:
             for answer in answers
         ]
 
-    def place(self, xid: int | None) -> int | None:
-        return None if xid is None else self.xids.index(xid)
+    def place(self, xid: int | None) -> Any:
+        """Where a transaction stands; one that only let go of what had expired is between two others."""
+        return None if xid is None else (bisect_left(self.xids, xid), xid in self.xids)
 
     def revision(self, revision: Revision) -> list[bool]:
         return [revision.sees(xid) for xid in self.xids]
@@ -215,9 +217,8 @@ class StoreMachine(RuleBasedStateMachine):
     def account(self, id_: str) -> None:
         def shown(side: _Side, found: tuple[Account | None, Revision]) -> Any:
             account, revision = found
-            return account and replace(account, xid=side.xids.index(account.xid)), side.revision(
-                revision
-            )
+            place = account and side.place(account.xid)
+            return account and replace(account, xid=0), place, side.revision(revision)
 
         self._same(lambda store: store.account(id_), shown)
 
