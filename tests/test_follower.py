@@ -190,6 +190,24 @@ async def test_a_new_epoch_rebuilds_the_replica() -> None:
     assert rig.moves == 4
 
 
+async def test_what_came_before_a_new_beginning_is_told_to_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The replica begins anew at the newest rollup, while the feed's answer ends before it."""
+    monkeypatch.setattr("groundswell.follower.CHANGES_MAX", 2)
+    rig = Rig()
+    await rig.follower.step()
+    rig.store.epoch = 2
+    for _ in range(5):
+        await rig.roll()
+    while not await rig.follower.step():
+        pass
+    assert rig.replica.told == ["reset 1/0", "reset 2/5"]
+    await rig.roll()
+    await rig.follower.step()
+    assert rig.replica.told == ["reset 1/0", "reset 2/5", "apply 6"]
+
+
 async def test_a_new_primary_that_has_less_rebuilds_the_replica() -> None:
     rig = Rig()
     await rig.follower.step()

@@ -130,6 +130,8 @@ class Follower:
                 watch.anew()
         else:
             for rollup in feed.rollups:
+                if rollup.number <= self._replica.standing.rollup:
+                    continue  # it began anew beyond this one
                 for watch in self._watches:
                     watch.coming(rollup)
                 self._replica.apply(rollup)
