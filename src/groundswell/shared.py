@@ -43,8 +43,10 @@ class Shared(Generic[Q, R]):
 
     def _take(self) -> list[tuple[Q, asyncio.Future[R]]]:
         taken, size = 0, 0
-        while taken < len(self._waiting) and (not taken or size < self._size_max):
-            size += self._size(self._waiting[taken][0])
+        for asked, _ in self._waiting:
+            size += self._size(asked)
+            if taken and size > self._size_max:
+                break
             taken += 1
         group, self._waiting = self._waiting[:taken], self._waiting[taken:]
         return group
@@ -58,5 +60,9 @@ class Shared(Generic[Q, R]):
                     future.set_exception(error)
             return
         for asked, future in group:
-            if not future.done():
+            if future.done():
+                continue
+            try:
                 future.set_result(answer(asked))
+            except Exception as error:
+                future.set_exception(error)
