@@ -17,9 +17,7 @@ from groundswell.replica import Replica
 from groundswell.store import CountChange, Rollup, Source, Store
 
 RESUME_CHANGES_MAX: Final = 1_000  # of the feed, looked through for one that comes back
-RETRY_S: Final = (
-    0.05  # after a fill that the feed has overtaken, or while the replica has to catch up
-)
+RETRY_S: Final = 0.05  # after a fill that the feed overtook, or while the replica has to catch up
 
 
 class Place(msgspec.Struct, frozen=True, order=True):

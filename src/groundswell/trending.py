@@ -187,9 +187,8 @@ class Trending:
             if row is not None:
                 step.add(target, count - row.count, count)
             elif (seen := step.grown.get(target) or history.before.get(target)) is not None:
-                step.add(
-                    target, count - seen[1], count
-                )  # the replica has forgotten it, we have not
+                # The replica has forgotten it, we have not.
+                step.add(target, count - seen[1], count)
             else:
                 self._meet(step, change, rollup.number)
 

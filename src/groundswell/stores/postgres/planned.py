@@ -344,7 +344,7 @@ async def _put(
     documents: Iterable[Document],
     seen: str,
 ) -> AsyncCursor[TupleRow]:
-    """One event per count that moved, per object and per account that was touched: at least one."""
+    """Queue one event per count and per document; the answer is what the commit has seen."""
     events = [
         _Event("count", kind, str(target), count, sum_)
         for (kind, target), (count, sum_) in sorted(counts.items(), key=_by_text)

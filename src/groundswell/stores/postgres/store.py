@@ -187,9 +187,7 @@ class PostgresStore:
             self._made = number
             return Rolled(number, parse(snapshot), events, more)
 
-        async with (
-            self._rolling
-        ):  # waiting for the lock takes one connection of the pool and no more
+        async with self._rolling:  # one connection at most waits for the database's own lock
             return await self._server.run("The rollup was not made", work)
 
     # --- reads ----------------------------------------------------------------------------------
