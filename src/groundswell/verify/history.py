@@ -161,8 +161,8 @@ def dump(ops: Iterable[Op]) -> Iterator[bytes]:
     lines: list[tuple[int, int, Line]] = []
     for op in ops:
         lines.append((op.start, 0, _invoked(op)))
-        if op.type != "info":
-            lines.append((op.end, 1, _completed(op, op.end)))
+        end = op.start if op.end == NEVER else op.end
+        lines.append((end, 1, _completed(op, end)))
     for _, _, line in sorted(lines, key=lambda line: line[:2]):
         yield msgspec.json.encode(line) + b"\n"
 

@@ -80,5 +80,11 @@ class Nemesis:
 
 
 async def _do(act: Act) -> None:
+    """To its end, also when the verification is cancelled: half a fault cannot be healed."""
     if (done := act()) is not None:
-        await done
+        task = asyncio.ensure_future(done)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait((task,))
+            raise

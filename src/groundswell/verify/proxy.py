@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 from typing import Final
 
 CHUNK: Final = 65_536
+_AT_ONCE: Final = struct.pack("ii", 1, 0)  # linger, for no time
 
 
 class Proxy:
@@ -65,8 +68,7 @@ class Proxy:
     def cut(self) -> None:
         """Reset all connections."""
         for writer in self._writers:
-            if not writer.transport.is_closing():
-                writer.transport.abort()
+            _reset(writer)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
@@ -89,7 +91,7 @@ class Proxy:
             for end in (writer, onward):
                 if end is not None:
                     self._writers.discard(end)
-                    end.transport.abort()
+                    _reset(end)
 
     async def _pump(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, answers: bool = False
@@ -104,3 +106,10 @@ class Proxy:
             await sink.drain()
         with contextlib.suppress(OSError, RuntimeError):
             sink.write_eof()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close it with RST, as whoever has crashed does; not with FIN, as if all had been said."""
+    if not writer.transport.is_closing():
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        writer.transport.abort()
