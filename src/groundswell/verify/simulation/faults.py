@@ -32,6 +32,16 @@ async def _last(world: World, fault: Callable[[World], Awaitable[None]]) -> None
     await fault(world)
 
 
+async def forgetful(world: World) -> None:
+    """Replicas forget rows, as those do that have little memory."""
+    while world.plan.forgets_s:
+        await asyncio.sleep(world.rng.expovariate(1 / world.plan.forgets_s))
+        machine = world.rng.choice(world.machines)
+        replica = world.rng.choice(machine.replicas)
+        rows = world.rng.choice((replica._counters, replica._documents))
+        rows.drop(world.rng.choice([*rows._rows, None]))
+
+
 async def pause(world: World) -> None:
     """As long as a fault lasts."""
     await asyncio.sleep(world.rng.expovariate(1 / MEAN_S))

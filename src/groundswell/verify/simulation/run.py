@@ -20,13 +20,18 @@ from groundswell.errors import Unavailable
 from groundswell.verify.final import Ending, ending
 from groundswell.verify.history import History, Op
 from groundswell.verify.judge import EVERY, Finding, judge
-from groundswell.verify.simulation.faults import plague
+from groundswell.verify.simulation.clients import HurriedWork
+from groundswell.verify.simulation.end import looked_up
+from groundswell.verify.simulation.faults import forgetful, plague
 from groundswell.verify.simulation.loop import SimulatedLoop, run
 from groundswell.verify.simulation.world import Plan, World
-from groundswell.verify.workload import Shape, Work
+from groundswell.verify.workload import Shape
 
-OPERATIONS: Final = 100
+OPERATIONS: Final = 80
 PATIENCE_S: Final = 5.0  # virtual
+ASKED_SHARE: Final = (
+    0.2  # of the runs whose end is asked for as a client would; the others are looked at
+)
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -55,8 +60,12 @@ def simulate(seed: int, *, operations: int = OPERATIONS, faults: bool = True) ->
     plan = Plan.draw(rng, faults=faults)
     world = World(plan, rng, loop)
     history = History(loop.tick)
+    end = None
     with _quiet():
-        end = run(_run(world, history, operations, errors), loop)
+        try:
+            end = run(_run(world, history, operations, errors), loop)
+        except Exception as error:  # whatever it is, it shows that something is wrong
+            errors.append(f"the run ended: {error!r}")
     return Outcome(seed, plan, history.ops, end, errors)
 
 
@@ -65,24 +74,28 @@ async def _run(world: World, history: History, operations: int, errors: list[str
     shape = Shape(
         run=1_000,
         sessions=rng.choice((1, 1, 2)),
-        operations=rng.choice((10, 40)),
+        operations=rng.choice((3, 10, 40)),
         pause_s=rng.choice((0.002, 0.006)),
         max_age_ms=rng.choice((10, 40, 100)),
     )
     await world.start()
     handles = world.handles()
-    work = Work(handles, history, shape, rng)
+    work = HurriedWork(handles, history, shape, rng)
     await work.prepare()
     ended = len(history.ops) + operations
-    faults = asyncio.create_task(plague(world))
+    faults = [asyncio.create_task(plague(world)), asyncio.create_task(forgetful(world))]
     await work.run(lambda: len(history.ops) >= ended)
-    faults.cancel()
-    await asyncio.wait((faults,))
+    for task in faults:
+        task.cancel()
+    await asyncio.wait(faults)
     if world.starting:
         await asyncio.wait(world.starting)
     await world.settled(PATIENCE_S)
     try:
-        end = await ending(handles, shape, patience_s=PATIENCE_S, clock=world.loop.time)
+        if rng.random() < ASKED_SHARE:
+            end = await ending(handles, shape, patience_s=PATIENCE_S, clock=world.loop.time)
+        else:
+            end = looked_up(world, shape)
     except Unavailable as error:
         errors.append(f"it does not come to peace: {error}")
         end = None

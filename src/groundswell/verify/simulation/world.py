@@ -33,6 +33,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     nodes: int
     delays_s: tuple[float, ...]  # of each node's replicas
     bytes_max: int  # of a replica
+    forgets_s: float  # mean, between two rows that replicas forget; 0: they forget none
     standby: bool
     tuning: Tuning
     pace: Pace
@@ -49,11 +50,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             nodes=rng.choice((1, 2, 2, 3)),
             delays_s=(0.0, rng.choice((0.0, 0.01, 0.03)), 0.08),
             bytes_max=rng.choice((4_000, 6_000, 1_000_000, 1_000_000)),
+            forgets_s=rng.choice((0.0, 0.001, 0.005)),
             standby=rng.random() < 0.4,
             tuning=Tuning(
                 events_max=rng.choice((1, 3, 10_000, 10_000)),
                 rollup_pause_ms=rng.choice((1, 5, 20)),
-                poll_ms=rng.choice((20, 50)),
+                poll_ms=rng.choice((30, 80)),
                 wait_ms=rng.choice((0, 10, 50)),
             ),
             pace=Pace(
