@@ -1,0 +1,102 @@
+"""Every check is given something to judge, and finds something when a history is not as it should be."""
+
+from __future__ import annotations
+
+import copy
+from random import Random
+
+import msgspec
+import pytest
+
+from groundswell.verify.final import Ending
+from groundswell.verify.history import Op
+from groundswell.verify.judge import Finding, judge
+from groundswell.verify.simulation.run import simulate
+from groundswell.verify.tally import tally
+from groundswell.verify.workload import LEVELS
+
+OPERATIONS = 500
+TAMPERINGS = 4_000
+
+
+@pytest.fixture(scope="module")
+def history() -> tuple[list[Op], Ending]:
+    """Of a run in which nothing went wrong."""
+    outcome = simulate(1, operations=OPERATIONS, faults=False)
+    assert outcome.end is not None
+    return outcome.ops, outcome.end
+
+
+def broken(findings: list[Finding]) -> set[tuple[str, str]]:
+    return {(one.level, one.name) for one in findings if one.violation is not None}
+
+
+def test_nothing_is_wrong_and_every_check_has_something_to_judge(
+    history: tuple[list[Op], Ending],
+) -> None:
+    findings = judge(*history)
+    assert not broken(findings), findings
+    assert {one.level for one in findings} == {*LEVELS[1:], "every level"}
+    assert not [one for one in findings if not one.checked]
+
+
+def test_there_is_no_check_that_cannot_fail(history: tuple[list[Op], Ending], seed: int) -> None:
+    """Answers are changed at random, one at a time, until each check has seen through one."""
+    rng = Random(seed)
+    missing = {(one.level, one.name) for one in judge(*history)}
+    for _ in range(TAMPERINGS):
+        missing -= broken(judge(*tampered(rng, *history)))
+        if not missing:
+            return
+    raise AssertionError(f"never failed: {missing}")
+
+
+def tampered(rng: Random, ops: list[Op], end: Ending) -> tuple[list[Op], Ending]:
+    """A copy in which one answer is another one."""
+    if rng.random() < 0.3:
+        return ops, tampered_ending(rng, end)
+    answered = [op for op in ops if op.type == "ok" and (op.found or op.versions)]
+    kinds = sorted({(op.f, str(op.level), op.max_age_ms or 0) for op in answered})
+    kind = rng.choice(kinds)
+    chosen = rng.choice(
+        [op for op in answered if (op.f, str(op.level), op.max_age_ms or 0) == kind]
+    )
+    changed = copy.deepcopy(chosen)
+    if changed.versions and rng.random() < 0.5:
+        changed.versions[0] = rng.randint(0, 2 * changed.versions[0] + 1)
+    elif changed.found:
+        at = rng.randrange(len(changed.found))
+        others = [
+            op.found[at]
+            for op in ops
+            if op.f == chosen.f and op.keys == chosen.keys and len(op.found) > at
+        ]
+        changed.found[at] = rng.choice([*others, 0, 1, -1, 10**6])
+    return [changed if op is chosen else op for op in ops], end
+
+
+def tampered_ending(rng: Random, end: Ending) -> Ending:
+    field = rng.choice(("shown", "sources", "balances", "histories", "replicas"))
+    values = copy.deepcopy(getattr(end, field))
+    key = rng.choice(list(values))
+    match field:
+        case "shown" | "balances":
+            values[key] = (values[key] or 0) + 1
+        case "replicas":
+            values[key].pop(rng.choice(list(values[key])))
+        case _:
+            if values[key]:
+                values[key].pop(rng.randrange(len(values[key])))
+    return msgspec.structs.replace(end, **{field: values})
+
+
+def test_the_tally_counts_what_weak_levels_show(history: tuple[list[Op], Ending]) -> None:
+    rows = {row.level: row for row in tally(history[0])}
+    assert list(rows) == list(LEVELS)
+    assert rows["eventual"].went_backwards and rows["eventual"].stale
+    assert not rows["monotonic"].went_backwards
+    assert not rows["read_your_writes"].missed_own_write
+    strictest = rows["linearizable"]
+    assert (strictest.went_backwards, strictest.missed_own_write, strictest.stale) == (0, 0, 0)
+    for row in rows.values():
+        assert row.reads and row.proves == 3 / row.reads
