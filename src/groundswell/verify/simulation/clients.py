@@ -10,27 +10,30 @@ from typing import Any, Final
 from groundswell.model import Level
 from groundswell.verify.workload import ACCOUNTS, BANK, Client, Work
 
+FRESH: Final = 3  # tokens that are handed over: the newest
+
 Step = Callable[[Client], Awaitable[Any]]
 
 _STEPS: Final[dict[tuple[Step, ...], int]] = {
-    (Client.add,): 6,
+    (Client.add,): 4,
     (Client.add_pair,): 3,
-    (Client.toggle,): 5,
+    (Client.toggle,): 4,
     (Client.put,): 3,
     (Client.pay,): 4,
     (Client.balance,): 2,
-    (Client.count,): 3,
-    (Client.get,): 3,
+    (Client.count,): 2,
+    (Client.get,): 2,
     (Client.add, Client.page): 6,
+    (Client.add, Client.take, Client.page): 4,
     (Client.add_pair, Client.page): 2,
-    (Client.put, Client.get): 4,
+    (Client.put, Client.get): 5,
     (Client.page, Client.page): 6,
-    (Client.get, Client.get): 3,
-    (Client.add, Client.give): 3,
-    (Client.put, Client.give): 3,
-    (Client.page, Client.give): 3,
+    (Client.get, Client.get): 5,
+    (Client.add, Client.give): 4,
+    (Client.put, Client.give): 4,
+    (Client.page, Client.give): 4,
     (Client.take, Client.page): 5,
-    (Client.take, Client.get): 4,
+    (Client.take, Client.get): 5,
 }
 
 
@@ -46,6 +49,7 @@ class HurriedClient(Client):
         [steps] = self._draw.choices(list(_STEPS), list(_STEPS.values()))
         for step in steps:
             await step(self)
+        del self._given[:-FRESH]
 
 
 class HurriedWork(Work):

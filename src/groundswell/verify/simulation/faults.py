@@ -8,7 +8,7 @@ from typing import Final
 
 from groundswell.verify.simulation.world import World
 
-MEAN_S: Final = 0.06  # of a fault, and between two
+MEAN_S: Final = 0.04  # of a fault, and between two
 
 
 async def plague(world: World) -> None:
@@ -39,6 +39,8 @@ async def forgetful(world: World) -> None:
         machine = world.rng.choice(world.machines)
         replica = world.rng.choice(machine.replicas)
         rows = world.rng.choice((replica._counters, replica._documents))
+        if world.rng.random() < 0.3:
+            rows.clear()
         rows.drop(world.rng.choice([*rows._rows, None]))
 
 
@@ -137,6 +139,7 @@ FAULTS: Final = (
     crash_primary,
     stall,
     breaking,
+    late_answers,
     late_answers,
     late_answers,
     lagging_standby,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from groundswell.errors import StoreUnavailable
 from groundswell.model import (
@@ -42,6 +42,9 @@ from groundswell.verify.simulation.primary import Primary
 
 T = TypeVar("T")
 
+SLOW_SHARE: Final = 0.05  # of the ways
+SLOWER: Final = 10
+
 
 class Way:
     """From one node to a server: how long it takes, and how often it fails."""
@@ -71,6 +74,8 @@ class Way:
 
     async def _pause(self, mean_s: float) -> None:
         if mean_s:
+            if self._rng.random() < SLOW_SHARE:
+                mean_s *= SLOWER
             await asyncio.sleep(self._rng.expovariate(1 / mean_s))
 
 

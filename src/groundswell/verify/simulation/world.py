@@ -63,7 +63,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
                 visible_s=rng.choice((0.0001, 0.002, 0.005)),
                 slow_s=rng.choice((0.02, 0.08)),
                 slow_share=rng.choice((0.0, 0.1, 0.3)) if faults else 0.0,
-                long_visible_share=rng.choice((0.0, 0.1)) if faults else 0.0,
+                long_visible_share=rng.choice((0.0, 0.1, 0.3)) if faults else 0.0,
                 idle_s=200.0,  # of that finer time
                 ties=False,
             ),
@@ -71,7 +71,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             current_max=rng.choice((0, 3, 10_000, 10_000)),
             rollups_kept=rng.choice((3, 1_000, 1_000)),
             lost_notices=rng.choice((0.0, 0.5, 1.0)) if faults else 0.0,
-            faults=rng.choice((0, 2, 4)) if faults else 0,
+            faults=rng.choice((0, 3, 6)) if faults else 0,
         )
 
 
