@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
 from groundswell.errors import StoreUnavailable
 from groundswell.follower import PROBES_MAX, Follower, Tail
@@ -226,6 +227,32 @@ async def test_a_new_primary_that_has_less_rebuilds_the_replica() -> None:
     await promoted.rollup(1)
     await rig.follower.step()
     assert await rig.count() == Counter(2)
+
+
+async def test_a_standby_of_a_new_primary_may_show_less_and_not_say_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It cannot know of which epoch the number is that it is asked after. Found by simulation, seed 19."""
+    rig = Rig()
+    await rig.follower.step()
+    for _ in range(5):
+        await rig.roll()
+    await rig.follower.step()
+    promoted = FeedStore()
+    promoted.epoch = 2
+    feed = promoted.feed
+
+    async def standby(after: int, changes_max: int) -> Feed:
+        return replace(await feed(after, changes_max), behind=False)
+
+    monkeypatch.setattr(promoted, "feed", standby)
+    rig.store.primary = promoted
+    for number in range(1, 8):
+        await promoted.like()
+        await promoted.rollup(1)
+        await rig.follower.step()
+        assert rig.replica.standing.rollup == number
+    assert rig.replica.told[-7:] == ["reset 2/1", *(f"apply {number}" for number in range(2, 8))]
 
 
 async def test_readers_hear_when_it_has_become_fresher_without_a_rollup() -> None:

@@ -81,6 +81,7 @@ class Follower:
         self._moved = moved
         self._wanted = asyncio.Event()
         self._fetched = -1  # the rollup asked after; -1: none, the first answer says where to begin
+        self._epoch: int | None = None  # of what was fetched; None: nothing
         self._held_back: deque[tuple[float, Feed]] = deque()
         self._probes: deque[tuple[float, Revision]] = deque()  # (asked at, what there was)
 
@@ -112,7 +113,9 @@ class Follower:
         """Ask the feed once; whether there was nothing more to ask for."""
         asked_s, feed = await self._tail.after(self._fetched)
         first = self._fetched < 0
-        begin_anew = feed.behind or first
+        # Of another epoch the numbers say nothing, and a standby of it may show lower ones than this.
+        begin_anew = feed.behind or feed.epoch != self._epoch
+        self._epoch = feed.epoch
         self._fetched = feed.latest.number if begin_anew else self._fetched + len(feed.rollups)
         self._held_back.append((asked_s, feed))
         if self._delay_s and not first:
