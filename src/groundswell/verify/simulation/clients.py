@@ -64,9 +64,14 @@ class HurriedWork(Work):
         )
         await asyncio.gather(*(self._client(Level.LINEARIZABLE).fund(name) for name in ACCOUNTS))
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.tokens: list[str] = []  # that sessions begin with, some of them
+        self.clients: list[HurriedClient] = []
+
     def _client(self, level: str) -> Client:
         plain = super()._client(level)
-        return HurriedClient(
+        client = HurriedClient(
             plain._number,
             level,
             self._nodes,
@@ -75,3 +80,12 @@ class HurriedWork(Work):
             self._rng,
             self._given,
         )
+        if self.tokens:
+            client._token = self._rng.choice(self.tokens)
+        self.clients.append(client)
+        return client
+
+    @property
+    def left(self) -> list[str]:
+        """The tokens that its sessions ended with."""
+        return [client._token for client in self.clients if client._token is not None]

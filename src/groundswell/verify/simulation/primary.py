@@ -109,6 +109,13 @@ class Primary:
         self._locked.clear()
         del self.log[self.durable :]
 
+    def fail_over(self, lost: int) -> None:
+        """A standby that lacks the newest `lost` records takes the place of the one that crashed."""
+        self.durable = max(0, self.durable - lost)
+        del self.log[self.durable :]
+        self.epoch += 1
+        self.start()
+
     def start(self) -> None:
         """Recover from the log; nothing runs."""
         self.image = Image(self.kinds, 1, Revision.upto(FIRST_XID - 1))
@@ -309,6 +316,8 @@ class Primary:
         if self.image.queue:
             return True
         latest = self.image.latest
+        if latest.epoch != self.epoch:
+            return True
         idle_s = self.pace.idle_s
         old = idle_s is not None and latest.made_ms + idle_s * 1000 < self._now_ms()
         return old and not including(latest.rollup.revision, latest.xid).includes(self.snapshot())

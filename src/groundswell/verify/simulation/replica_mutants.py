@@ -307,3 +307,17 @@ def an_unknown_commit_is_sent_again() -> Patch:
             self._store = store
 
     return instead(committer.Committer, "_commit", commit)
+
+
+# --- a failover ---------------------------------------------------------------------------------
+
+
+@mutant(DIES, TRUTH, ONE_STATE, OLDER)
+def a_follower_stays_in_its_epoch() -> Patch:
+    """That rollups are numbered anew after a failover is not noticed."""
+
+    async def ask(original: Any, self: Any, number: int) -> Any:
+        asked_s, feed = await original(self, number)
+        return asked_s, replace(feed, epoch=1)
+
+    return instead(follower.Tail, "_ask", ask)

@@ -43,9 +43,16 @@ class Standby:
         """Show the log up to there."""
         if self.paused:
             return
+        until = min(until, self._primary.durable)
         for record in self._primary.log[self._replayed : until]:
             self.image.apply(record)
         self._replayed = max(self._replayed, until)
+
+    def begin_anew(self) -> None:
+        """Follow a new primary, whose log may be shorter."""
+        self.image = Image(self._primary.kinds, 1, Revision.upto(FIRST_XID - 1))
+        self._replayed = 0
+        self.replay(self._primary.durable)
 
     def go_on(self) -> None:
         """After a pause."""

@@ -42,6 +42,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     rollups_kept: int
     lost_notices: float  # share
     faults: int
+    lost: int  # records that a failover at half-time loses; -1: there is none
 
     @classmethod
     def draw(cls, rng: Random, *, faults: bool = True) -> Plan:
@@ -72,6 +73,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             rollups_kept=rng.choice((3, 1_000, 1_000)),
             lost_notices=rng.choice((0.0, 0.5, 1.0)) if faults else 0.0,
             faults=rng.choice((0, 3, 6)) if faults else 0,
+            lost=rng.choice((-1, -1, -1, 0, 10, 40)) if faults else -1,
         )
 
 
@@ -191,14 +193,25 @@ class World:
         """All nodes."""
         await asyncio.gather(*(machine.run() for machine in self.machines))
 
+    async def fail_over(self) -> None:
+        """Lose the primary, and with it what its successor has not got."""
+        if self.primary.up:
+            self.primary.crash()
+        await asyncio.sleep(self.rng.expovariate(1 / RESTART_S))
+        self.primary.fail_over(self.plan.lost)
+        if self.standby is not None:
+            self.standby.begin_anew()
+
     async def settled(self, patience_s: float) -> None:
         """Wait until every replica has everything, up to so long."""
         until_s = self.loop.time() + patience_s
-        image = self.primary.image
+        replicas = [replica for machine in self.machines for replica in machine.replicas]
         while self.loop.time() < until_s:
+            image, epoch = self.primary.image, self.primary.epoch
             latest = image.latest.rollup.number
             if not image.queue and all(
-                replica.standing.rollup == latest for m in self.machines for replica in m.replicas
+                replica.standing.rollup == latest and replica.standing.epoch == epoch
+                for replica in replicas
             ):
                 return
             await asyncio.sleep(0.01)
