@@ -1,10 +1,14 @@
-"""Puts a system together from settings: the only file that names concrete stores and replicas."""
+"""Puts a system together from settings: the only file that names concrete stores and replicas.
+
+What brings a library of its own, as PostgreSQL's store does, is imported where it is chosen: processes
+that do without start the sooner.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol, runtime_checkable
 
 from groundswell import config
 from groundswell.client import HttpApi
@@ -16,10 +20,17 @@ from groundswell.server.app import App
 from groundswell.server.auth import Keys
 from groundswell.session import Groundswell
 from groundswell.store import Source, Store
-from groundswell.stores import postgres, sqlite
+from groundswell.stores import sqlite
 from groundswell.stores.memory import MemoryStore
-from groundswell.stores.postgres import PostgresStandby, PostgresStore
-from groundswell.transport import TIMEOUT_S, AiohttpTransport
+from groundswell.transport import TIMEOUT_S
+
+
+@runtime_checkable
+class Listening(Protocol):
+    """A store that is told of the rollups of other nodes."""
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Call `heard` soon after one; a hint, which may be lost."""
 
 
 async def open_store(settings: Settings) -> Store:
@@ -33,6 +44,8 @@ async def open_store(settings: Settings) -> Store:
         case "memory":
             return MemoryStore(kinds, rollups_kept=settings.rollups_kept)
         case "postgresql" | "postgres":
+            from groundswell.stores.postgres import PostgresStore
+
             return await PostgresStore.open(
                 settings.store,
                 kinds,
@@ -45,7 +58,11 @@ async def open_store(settings: Settings) -> Store:
 
 async def open_standby(settings: Settings, store: Store) -> Source | None:
     """The standby of the open store, if the settings name one."""
-    if not settings.standby or not isinstance(store, PostgresStore):
+    if not settings.standby:
+        return None
+    from groundswell.stores.postgres import PostgresStandby, PostgresStore
+
+    if not isinstance(store, PostgresStore):
         return None
     return await PostgresStandby.open(
         settings.standby, settings.declared(), store, connections=settings.connections
@@ -60,6 +77,8 @@ async def migrate(settings: Settings) -> tuple[int, int]:
         case "memory":
             return 0, 0
         case "postgresql" | "postgres":
+            from groundswell.stores import postgres
+
             return await postgres.migrate(settings.store, settings.declared(), queue=settings.queue)
         case scheme:
             raise _unknown(scheme, settings.store)
@@ -95,7 +114,7 @@ async def node(settings: Settings) -> AsyncIterator[Node]:
         streams_max=settings.streams_max,
     )
     made = Node(store, settings.declared(), replicas, tuning, standby=standby)
-    if isinstance(store, PostgresStore):
+    if isinstance(store, Listening):
         store.listen(made.rolled)
     try:
         await made.start()
@@ -136,6 +155,8 @@ async def connect(
 
     A call without an answer for `timeout_s` raises NodeUnreachable; allow more than a read's wait_ms.
     """
+    from groundswell.transports.aiohttp import AiohttpTransport
+
     transport = AiohttpTransport(url, timeout_s=timeout_s)
     try:
         yield Groundswell(HttpApi(transport, key))

@@ -23,7 +23,8 @@ from groundswell.client import HttpApi
 from groundswell.demo import profile, run, threads
 from groundswell.model import Level
 from groundswell.session import Groundswell
-from groundswell.transport import AiohttpTransport, Answer
+from groundswell.transport import Answer
+from groundswell.transports.aiohttp import AiohttpTransport
 from groundswell.wire import SESSION_HEADER
 from pg_nodes import migrated, on_both_queues, serving
 

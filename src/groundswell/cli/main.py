@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 from rich.console import Console
@@ -16,6 +16,14 @@ from rich.console import Console
 from groundswell.errors import GroundswellError
 
 T = TypeVar("T")
+
+# The module of each command: that of the one that is run is imported, and no other.
+COMMANDS: Final = {
+    **dict.fromkeys(("add", "remove", "count"), "data"),
+    **dict.fromkeys(("serve", "migrate", "status", "key"), "serving"),
+    **dict.fromkeys(("demo", "replay"), "spike"),
+    **dict.fromkeys(("verify", "history"), "verify"),
+}
 
 app = typer.Typer(
     help="Keeps social counts right, fast and honest when something goes viral.",
@@ -48,8 +56,7 @@ StoreUrl = Annotated[
 
 def run() -> None:
     """Run the command line; an error that was raised on purpose is one line on standard error."""
-    for name in ("data", "serving", "spike", "verify"):  # each adds its commands to the app
-        importlib.import_module(f"groundswell.cli.{name}")
+    load(sys.argv[1:2])
     try:
         app()
     except GroundswellError as error:
@@ -58,6 +65,13 @@ def run() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def load(arguments: Sequence[str]) -> None:
+    """Add the command that is asked for to the app, or all where that is none of them (`--help`)."""
+    asked = [COMMANDS[name] for name in arguments if name in COMMANDS]
+    for module in asked or dict.fromkeys(COMMANDS.values()):
+        importlib.import_module(f"groundswell.cli.{module}")
 
 
 def execute(work: Coroutine[Any, Any, T]) -> T:
