@@ -6,12 +6,13 @@ import asyncio
 import heapq
 import itertools
 from asyncio.base_events import BaseEventLoop
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from random import Random
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 STEPS_MAX: Final = 1_000_000
 BEGAN_NS: Final = 1_000 * 10**9
@@ -89,7 +90,7 @@ class SimulatedLoop(BaseEventLoop):
         return self._now_ns
 
     def call_soon(
-        self, callback: Any, *args: Any, context: Context | None = None
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """As the one it replaces, without its checks: most of a run goes through here."""
         handle = asyncio.Handle(callback, args, self, context)
