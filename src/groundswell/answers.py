@@ -25,7 +25,7 @@ from groundswell.model import (
     Movement,
 )
 from groundswell.reader import Served, Want
-from groundswell.store import Cursor, Item, Moved, Movements, Page, Sight, Window
+from groundswell.store import Before, Cursor, Item, Moved, Movements, Page, Sight, Window
 from groundswell.stream import News
 from groundswell.trending import Trends
 from groundswell.wire import (
@@ -99,13 +99,10 @@ def window(query: ListQuery, other: IdType) -> Window:
     return Window(query.limit, cursor, query.since, query.until)
 
 
-def place(query: HistoryQuery) -> Cursor | None:
+def before(query: HistoryQuery) -> Before | None:
     """Where in a history a query begins; BadRequest."""
     _check_limit(query.limit)
-    cursor = None if query.cursor is None else Cursor.decode(query.cursor)
-    if cursor is not None and (cursor.newer or isinstance(cursor.other, int)):
-        raise BadRequest("The cursor belongs to another list.")
-    return cursor
+    return None if query.cursor is None else Before.decode(query.cursor)
 
 
 def _check_limit(limit: int) -> None:
@@ -256,7 +253,7 @@ def edges_answer(page: Page, read: ReadInfo) -> EdgesAnswer:
     return EdgesAnswer(edges, _encoded(page.next), _encoded(page.prev), read)
 
 
-def _encoded(cursor: Cursor | None) -> str | None:
+def _encoded(cursor: Cursor | Before | None) -> str | None:
     return None if cursor is None else cursor.encode()
 
 

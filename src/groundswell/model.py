@@ -129,6 +129,7 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True):
     expires_ms: int | None  # from here on a hold that is still pending counts for nothing
     debit_balance: int  # right after it was made
     credit_balance: int
+    place: int = 0  # rises with every transfer from or to an account, in the order they happened
     debit_open: bool = False  # whether `held` of its account still counts it
     credit_open: bool = False  # the same for `expected`
 

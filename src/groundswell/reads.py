@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from groundswell.accounts import account as account_of
 from groundswell.answers import (
     account_answer,
+    before,
     edge_answer,
     edges_answer,
     info,
@@ -18,7 +19,6 @@ from groundswell.answers import (
     movements_answer,
     overlaid,
     page_item,
-    place,
     rating_answer,
     sights,
     strictest,
@@ -299,10 +299,10 @@ class Reads:
         self, account: str, query: HistoryQuery, tokens: str | None = None
     ) -> Reply[MovementsAnswer]:
         check_text(account, "account id")
-        cursor = place(query)
+        at = before(query)
         session = self._tokens.decode(tokens)
         want = self._wants[Level.LINEARIZABLE, True]
-        asked = self._store.movements(account, query.limit, cursor)
+        asked = self._store.movements(account, query.limit, at)
         found, read = await self._asked_now(want, asked)
         token = self._tokens.after_read(want.level, session, found.revision)
         return Reply(movements_answer(found, read), token)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, Self
 
 import msgspec
 
@@ -200,7 +200,24 @@ class Items(msgspec.Struct, frozen=True):
     revision: Revision
 
 
-class Cursor(msgspec.Struct, frozen=True, array_like=True):
+class _Opaque(msgspec.Struct, frozen=True, array_like=True):
+    """What is handed out as text that only we read."""
+
+    def encode(self) -> str:
+        """As opaque base64url text."""
+        return base64.urlsafe_b64encode(msgspec.msgpack.encode(self)).rstrip(b"=").decode("ascii")
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """The cursor that `encode` wrote; raises BadRequest for anything else."""
+        try:
+            raw = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
+            return msgspec.msgpack.decode(raw, type=cls)
+        except (ValueError, msgspec.DecodeError) as error:
+            raise BadRequest("The cursor is not one that this server gave out.") from error
+
+
+class Cursor(_Opaque, frozen=True, array_like=True):
     """A place between two edges of a list, and the direction to go on in."""
 
     newer: bool
@@ -209,18 +226,11 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
         Annotated[int, msgspec.Meta(ge=-INT_MAX, le=INT_MAX)] | str
     )  # source, or target if inverse
 
-    def encode(self) -> str:
-        """As opaque base64url text."""
-        return base64.urlsafe_b64encode(msgspec.msgpack.encode(self)).rstrip(b"=").decode("ascii")
 
-    @classmethod
-    def decode(cls, text: str) -> Cursor:
-        """The cursor that `encode` wrote; raises BadRequest for anything else."""
-        try:
-            raw = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
-            return msgspec.msgpack.decode(raw, type=cls)
-        except (ValueError, msgspec.DecodeError) as error:
-            raise BadRequest("The cursor is not one that this server gave out.") from error
+class Before(_Opaque, frozen=True, array_like=True):
+    """A place in an account's history, to go on from to the older transfers."""
+
+    place: Annotated[int, msgspec.Meta(ge=0, le=INT_MAX)]
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -269,10 +279,10 @@ def page(found: Sequence[Edge], window: Window, revision: Revision, *, inverse: 
 
 
 class Movements(msgspec.Struct, frozen=True):
-    """Part of an account's history, newest first (by created_ms, then by id)."""
+    """Part of an account's history, newest first: in the order in which they happened, not by the clock."""
 
     rows: tuple[Movement, ...]
-    next: Cursor | None  # to the older ones; None at the end
+    next: Before | None  # to the older ones; None at the end
     revision: Revision  # the state it was read in
 
 
@@ -280,7 +290,7 @@ def movements(found: Sequence[Movement], limit: int, revision: Revision) -> Move
     """Part of a history from up to `limit + 1` movements."""
     rows = tuple(found[:limit])
     more = len(found) > limit
-    next_ = Cursor(False, rows[-1].created_ms, rows[-1].id) if more else None
+    next_ = Before(rows[-1].place) if more else None
     return Movements(rows, next_, revision)
 
 
@@ -370,7 +380,7 @@ class Store(Source, Protocol):
     async def movement(self, id_: str) -> tuple[Movement | None, Revision]:
         """One transfer as it is now, and the state it was read in."""
 
-    async def movements(self, account: str, limit: int, cursor: Cursor | None = None) -> Movements:
+    async def movements(self, account: str, limit: int, before: Before | None = None) -> Movements:
         """The transfers from and to an account, newest first; an unknown one has none."""
 
     async def expired(self, at_most: int) -> list[Settle]:

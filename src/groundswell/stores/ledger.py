@@ -30,6 +30,8 @@ Set = Callable[[dict[Any, Any], Any, Any], None]
 ACCOUNT_FIELDS: Final = Account.__struct_fields__
 MOVEMENT_FIELDS: Final = Movement.__struct_fields__
 
+PLACE_BITS: Final = 20  # of a transfer's place: its number in the commit; above them, the commit's
+
 _RESOLVED: Final = {"posted": "has been posted", "voided": "was voided", "expired": "has expired"}
 
 
@@ -58,7 +60,7 @@ def to_account(row: Sequence[Any]) -> Account:
 def to_movement(row: Sequence[Any]) -> Movement:
     """The transfer of a row of MOVEMENT_FIELDS; flags may be numbers."""
     id_, debit, credit, amount, pending, state, posted, created_ms, expires_ms, *rest = row
-    debit_balance, credit_balance, debit_open, credit_open = rest
+    debit_balance, credit_balance, place, debit_open, credit_open = rest
     return Movement(
         id=id_,
         debit=debit,
@@ -71,6 +73,7 @@ def to_movement(row: Sequence[Any]) -> Movement:
         expires_ms=expires_ms,
         debit_balance=debit_balance,
         credit_balance=credit_balance,
+        place=place,
         debit_open=bool(debit_open),
         credit_open=bool(credit_open),
     )
@@ -87,7 +90,8 @@ class Ledger:
     """Accounts and transfers within one transaction.
 
     `movements` are those that the writes name, `expired` the holds that are open on one of `accounts` and
-    over by `now_ms`. `put` changes a row so that the change can be taken back.
+    over by `now_ms`. `xid` is greater than that of every commit before, or places are given anew by the
+    store. `put` changes a row so that the change can be taken back.
     """
 
     def __init__(
@@ -96,10 +100,12 @@ class Ledger:
         movements: dict[str, Movement],
         expired: Iterable[Movement],
         *,
+        xid: int,
         now_ms: int,
         put: Set,
     ) -> None:
         self._now_ms = now_ms
+        self._place = xid << PLACE_BITS
         self._put = put
         self._accounts_before = accounts
         self._accounts: dict[Any, Any] = dict(accounts)
@@ -178,9 +184,11 @@ class Ledger:
             expires_ms=None if lasts_s is None else self._now_ms + round(lasts_s * 1000),
             debit_balance=debit.balance,
             credit_balance=credit.balance,
+            place=self._place,
             debit_open=write.pending,
             credit_open=write.pending,
         )
+        self._place += 1
         self._set(debit, credit, made)
         return _first(made)
 

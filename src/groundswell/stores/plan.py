@@ -141,7 +141,7 @@ class Plan:
         self._undo: list[tuple[dict[Any, Any], Any, Any]] = []  # of the batch in hand, old values
         self._changed = False  # whether the batch in hand changed anything
         self.events: dict[Key, tuple[int, int]] = {}
-        self._ledger = Ledger(accounts, movements, expired, now_ms=now_ms, put=self._set)
+        self._ledger = Ledger(accounts, movements, expired, xid=xid, now_ms=now_ms, put=self._set)
         self._freed: dict[Any, Any] = {}  # the claims that have expired, by target
         for (kind, target, source), row in edges.items():
             if row.expires_ms is not None and row.expires_ms <= now_ms:

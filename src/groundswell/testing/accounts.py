@@ -79,6 +79,19 @@ async def replayed(store: Store) -> list[dict[str, Account]]:
     return states
 
 
+def check_history(account: str, movements: Sequence[Movement]) -> None:
+    """From the oldest on, each balance is what the one before and the transfer come to."""
+    balance = 0
+    for movement in movements:
+        moved = 0 if movement.pending else movement.amount
+        if account == movement.debit:
+            balance -= moved
+            assert movement.debit_balance == balance, movement
+        else:
+            balance += moved
+            assert movement.credit_balance == balance, movement
+
+
 def check_bounds(accounts: Sequence[Account]) -> None:
     """Double entry, and what every account promises."""
     assert sum(account.balance for account in accounts) == 0
@@ -290,10 +303,11 @@ class AccountSuite(Suite):
                 Transfer(f"b{n}", ALICE, BOB, 2, pending=n == 3),
                 Transfer(f"a{n}", BOB, ALICE, 1),
             )
-            clock.at_ms += n % 2
+            clock.at_ms += 5 if n % 2 else -3  # clocks are set back
         whole = (await store.movements(BOB, 100)).rows
-        places = [(movement.created_ms, movement.id) for movement in whole]
+        places = [movement.place for movement in whole]
         assert places == sorted(places, reverse=True)
+        check_history(BOB, whole[::-1])
         assert len(whole) == 10
         listed: list[Movement] = []
         cursor = None

@@ -126,6 +126,7 @@ class Bank:
             expires_ms=None if lasts is None else now_ms + lasts,
             debit_balance=debit.balance - moved,
             credit_balance=credit.balance + moved,
+            place=len(self.movements),
         )
         self.touched |= {write.debit, write.credit}
         return self._moved(self.movements[write.id])

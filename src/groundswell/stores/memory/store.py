@@ -28,11 +28,11 @@ from groundswell.model import (
 from groundswell.revision import Revision
 from groundswell.store import (
     Batch,
+    Before,
     Committed,
     CountChange,
     CounterRow,
     Counters,
-    Cursor,
     Documents,
     Feed,
     Head,
@@ -252,13 +252,13 @@ class MemoryStore:
         self._check_open()
         return self._state.bank.movement(id_, self._now()), Revision.upto(self._xid)
 
-    async def movements(self, account: str, limit: int, cursor: Cursor | None = None) -> Movements:  # noqa: D102
+    async def movements(self, account: str, limit: int, before: Before | None = None) -> Movements:  # noqa: D102
         self._check_open()
         bank = self._state.bank
         found = [m for m in bank.movements.values() if account in (m.debit, m.credit)]
-        found.sort(key=lambda m: (m.created_ms, m.id), reverse=True)
-        if cursor is not None:
-            found = [m for m in found if (m.created_ms, m.id) < (cursor.created_ms, cursor.other)]
+        found.sort(key=lambda m: m.place, reverse=True)
+        if before is not None:
+            found = [m for m in found if m.place < before.place]
         listed = [bank.movement(m.id, self._now()) for m in found[: limit + 1]]
         return movements([m for m in listed if m], limit, Revision.upto(self._xid))
 

@@ -13,10 +13,11 @@ import msgspec
 
 from groundswell.model import Account, Movement, Settle
 from groundswell.revision import Revision
-from groundswell.store import Cursor, Movements, movements
+from groundswell.store import Before, Movements, movements
 from groundswell.stores.ledger import (
     ACCOUNT_FIELDS,
     MOVEMENT_FIELDS,
+    PLACE_BITS,
     shown,
     to_account,
     to_movement,
@@ -165,15 +166,19 @@ _GIVEN_MOVEMENTS: Final = """
     json_to_recordset(%s::json) AS w (
         id text, debit text, credit text, amount bigint, pending boolean, state text, posted bigint,
         created_ms bigint, expires_ms bigint, debit_balance bigint, credit_balance bigint,
-        debit_open boolean, credit_open boolean)
+        place bigint, debit_open boolean, credit_open boolean)
 """
+# Transaction ids are not in the order in which commits got hold of an account; this sequence, which is
+# asked when they have, is. Rows go in by id, so that two commits with the same ones do not deadlock.
 _MAKE_MOVEMENTS: Final = f"""
+    WITH n AS MATERIALIZED (SELECT nextval('groundswell.transfer_commit') << {PLACE_BITS} AS place)
     INSERT INTO groundswell.transfer (
         id, debit, credit, amount, pending, state, posted, created_at, expires_at, debit_balance,
-        credit_balance, debit_open, credit_open)
+        credit_balance, place, debit_open, credit_open)
     SELECT id, debit, credit, amount, pending, state, posted, groundswell.instant(created_ms),
-           groundswell.instant(expires_ms), debit_balance, credit_balance, debit_open, credit_open
-    FROM {_GIVEN_MOVEMENTS} ORDER BY id
+           groundswell.instant(expires_ms), debit_balance, credit_balance,
+           n.place | (w.place & {2**PLACE_BITS - 1}), debit_open, credit_open
+    FROM n CROSS JOIN {_GIVEN_MOVEMENTS} ORDER BY id
 """
 _CHANGE_MOVEMENTS: Final = f"""
     UPDATE groundswell.transfer AS t
@@ -230,18 +235,18 @@ async def history(
     connection: Connection,
     account: str,
     limit: int,
-    cursor: Cursor | None,
+    before: Before | None,
     now_ms: int | None,
     floor_ms: int,
 ) -> Movements:
     """The transfers of an account, newest first."""
-    after = "" if cursor is None else "AND (created_at, id) < (groundswell.instant(%s), %s)"
-    place = [] if cursor is None else [cursor.created_ms, cursor.other]
+    older = "" if before is None else "AND place < %s"
+    place = [] if before is None else [before.place]
 
     def side(name: str) -> str:
         return f"""
-            (SELECT * FROM groundswell.transfer WHERE {name} = %s {after}
-             ORDER BY created_at DESC, id DESC LIMIT %s)"""
+            (SELECT * FROM groundswell.transfer WHERE {name} = %s {older}
+             ORDER BY place DESC LIMIT %s)"""
 
     bound = [account, *place, limit + 1]
     rows = await fetch_all(
@@ -250,9 +255,9 @@ async def history(
         SELECT {STATE}, groundswell.ms(n.at), {_MOVEMENT}
         FROM groundswell.state AS s CROSS JOIN {_NOW} LEFT JOIN LATERAL (
             {side("debit")} UNION ALL {side("credit")}
-            ORDER BY created_at DESC, id DESC LIMIT %s
+            ORDER BY place DESC LIMIT %s
         ) AS t ON true
-        ORDER BY t.created_at DESC, t.id DESC
+        ORDER BY t.place DESC
         """,
         [now_ms, floor_ms, *bound, *bound, limit + 1],
     )

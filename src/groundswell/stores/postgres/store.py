@@ -18,9 +18,9 @@ from groundswell.model import Account, Counter, Edge, Id, Key, Movement, Settle
 from groundswell.revision import Revision
 from groundswell.store import (
     Batch,
+    Before,
     Committed,
     Counters,
-    Cursor,
     Documents,
     Feed,
     Head,
@@ -242,9 +242,9 @@ class PostgresStore:
     async def movement(self, id_: str) -> tuple[Movement | None, Revision]:  # noqa: D102
         return await self._read(ledger.movement, id_, self._now_ms(), self._floor_ms)
 
-    async def movements(self, account: str, limit: int, cursor: Cursor | None = None) -> Movements:  # noqa: D102
+    async def movements(self, account: str, limit: int, before: Before | None = None) -> Movements:  # noqa: D102
         now_ms = self._now_ms()
-        return await self._read(ledger.history, account, limit, cursor, now_ms, self._floor_ms)
+        return await self._read(ledger.history, account, limit, before, now_ms, self._floor_ms)
 
     async def expired(self, at_most: int) -> list[Settle]:  # noqa: D102
         now_ms, floor_ms = self._now_ms(), self._floor_ms

@@ -10,7 +10,7 @@ from msgspec.structs import astuple, replace
 
 from groundswell.model import Account, Movement, SettleAccount
 from groundswell.revision import Revision
-from groundswell.store import Cursor, Movements, movements
+from groundswell.store import Before, Movements, movements
 from groundswell.stores.ledger import (
     ACCOUNT_FIELDS,
     MOVEMENT_FIELDS,
@@ -102,22 +102,22 @@ def movement(
 
 
 def history(
-    connection: sqlite3.Connection, account: str, limit: int, cursor: Cursor | None, now_ms: int
+    connection: sqlite3.Connection, account: str, limit: int, before: Before | None, now_ms: int
 ) -> Movements:
     """The transfers of an account, newest first."""
-    after = "" if cursor is None else "AND (created_ms, id) < (:created_ms, :other)"
+    older = "" if before is None else "AND place < :place"
     side = (
-        f"SELECT * FROM (SELECT {_MOVEMENT} FROM transfer WHERE {{side}} = :account {after} "
-        "ORDER BY created_ms DESC, id DESC LIMIT :limit)"
+        f"SELECT * FROM (SELECT {_MOVEMENT} FROM transfer WHERE {{side}} = :account {older} "
+        "ORDER BY place DESC LIMIT :limit)"
     )
     given = {"account": account, "limit": limit + 1}
-    if cursor is not None:
-        given |= {"created_ms": cursor.created_ms, "other": cursor.other}
+    if before is not None:
+        given["place"] = before.place
     with transaction(connection, write=False):
         xid, at_ms = connection.execute("SELECT xid, at_ms FROM head").fetchone()
         found = connection.execute(
             f"{side.format(side='debit')} UNION ALL {side.format(side='credit')} "
-            "ORDER BY created_ms DESC, id DESC LIMIT :limit",
+            "ORDER BY place DESC LIMIT :limit",
             given,
         ).fetchall()
     listed = [shown(to_movement(row), max(now_ms, at_ms)) for row in found]

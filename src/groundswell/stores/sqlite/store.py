@@ -16,9 +16,9 @@ from groundswell.model import Account, Counter, Edge, Id, Key, Movement, Settle
 from groundswell.revision import Revision
 from groundswell.store import (
     Batch,
+    Before,
     Committed,
     Counters,
-    Cursor,
     Documents,
     Feed,
     Head,
@@ -184,8 +184,8 @@ class SqliteStore:
     async def movement(self, id_: str) -> tuple[Movement | None, Revision]:  # noqa: D102
         return await self._read(ledger.movement, id_, self._now_ms())
 
-    async def movements(self, account: str, limit: int, cursor: Cursor | None = None) -> Movements:  # noqa: D102
-        return await self._read(ledger.history, account, limit, cursor, self._now_ms())
+    async def movements(self, account: str, limit: int, before: Before | None = None) -> Movements:  # noqa: D102
+        return await self._read(ledger.history, account, limit, before, self._now_ms())
 
     async def expired(self, at_most: int) -> list[Settle]:  # noqa: D102
         found: list[Settle] = [*await self._read(ledger.expired, at_most, self._now_ms())]

@@ -60,7 +60,7 @@ def _sources(image: Image, shape: Shape, name: str) -> list[int]:
 def _history(image: Image, shape: Shape, name: str) -> list[Movement]:
     prefix, account = len(shape.name("")), shape.name(name)
     made = [one for one in image.movements.values() if account in (one.debit, one.credit)]
-    made.sort(key=lambda one: (one.created_ms, one.id))
+    made.sort(key=lambda one: one.place)
     return [
         Movement(int(one.id[prefix:]), one.debit[prefix:], one.credit[prefix:], one.amount)
         for one in made

@@ -17,9 +17,10 @@ from msgspec.structs import replace
 
 from groundswell.accounts import document
 from groundswell.kinds import Kinds
-from groundswell.model import Movement, Transfer
+from groundswell.model import Movement
 from groundswell.revision import Revision
 from groundswell.store import Batch, Committed, Rolled
+from groundswell.stores.ledger import PLACE_BITS
 from groundswell.stores.plan import EdgeRow, Plan, Wants, wants
 from groundswell.verify.simulation.image import Ended, Image, Record, RolledUp, Written
 from groundswell.verify.simulation.loop import Process
@@ -38,7 +39,6 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     slow_share: float = 0.0
     long_visible_share: float = 0.0  # of those that wait so long to become visible, too
     idle_s: float | None = None  # as of the real store
-    ties: bool = True  # whether the transfers of one transaction have one time
 
 
 class Transaction:
@@ -80,6 +80,7 @@ class Primary:
         self._running: dict[int, Transaction] = {}
         self._next_xid = FIRST_XID
         self._completed = FIRST_XID - 1  # the highest one that has ended
+        self._commits = 0
         self._locked: dict[Row, int] = {}
         self._unlocked = asyncio.Event()
         self._rolling = asyncio.Lock()
@@ -194,12 +195,11 @@ class Primary:
 
     async def commit(self, batches: Sequence[Batch], floor_ms: int) -> tuple[list[Committed], int]:
         """See `stores.postgres.planned`, whose steps these are."""
-        seen = self.snapshot()
+        at_ms, seen = self.moment(floor_ms), self.snapshot()
         tx = self.begin()
         try:
             wanted = wants(batches, self.kinds)
             movements = await self._lock(tx, wanted)
-            at_ms = self.moment(floor_ms)
             plan = self._plan(tx, wanted, movements, at_ms)
             planned = plan.apply(batches)
             if self._rng.random() < self.pace.slow_share:
@@ -207,7 +207,7 @@ class Primary:
             found = self.snapshot()  # under all locks
             changed = plan.let_go or any(batch.changed for batch in planned)
             if changed:
-                await self.write(tx, self._written(plan, tx.xid, seen, batches))
+                await self.write(tx, self._written(plan, tx.xid, seen))
         finally:
             self.end(tx)
         now = including(found, tx.xid) if changed else self.standing()
@@ -256,20 +256,22 @@ class Primary:
             expired=expired,
         )
 
-    def _written(self, plan: Plan, xid: int, seen: Revision, batches: Sequence[Batch]) -> Written:
+    def _written(self, plan: Plan, xid: int, seen: Revision) -> Written:
         edges: dict[Any, EdgeRow | None] = {}
         for kind, dropped in plan.edges_to_drop().items():
             edges.update({(kind, *pair): None for pair in dropped})
         for kind, stored in plan.edges_to_store().items():
             edges.update({(kind, row[0], row[1]): EdgeRow(*row[2:]) for row in stored})
         documents, accounts = plan.documents_to_store(), plan.accounts_to_store()
-        movements = {movement.id: movement for movement in plan.movements_to_store()}
-        if not self.pace.ties:
-            made = [w.id for b in batches for w in b.writes if isinstance(w, Transfer)]
-            for place, id_ in enumerate(id_ for id_ in made if id_ in movements):
-                movements[id_] = replace(
-                    movements[id_], created_ms=movements[id_].created_ms + place
-                )
+        # Ids of transactions are not in the order of the locks; as the real store, number the commits.
+        self._commits += 1
+        first = self._commits << PLACE_BITS
+        movements = [
+            one
+            if one.id in self.image.movements
+            else replace(one, place=first | one.place & (1 << PLACE_BITS) - 1)
+            for one in plan.movements_to_store()
+        ]
         return Written(
             xid=xid,
             seen=seen,
@@ -277,7 +279,7 @@ class Primary:
             tallies=plan.tallies_to_store(),
             documents=documents,
             accounts=accounts,
-            movements=[*movements.values()],
+            movements=movements,
             counts=dict(plan.events),
             objects=documents + [document(account) for account in accounts],
         )

@@ -22,9 +22,9 @@ from groundswell.model import (
 from groundswell.revision import Revision
 from groundswell.store import (
     Batch,
+    Before,
     Committed,
     Counters,
-    Cursor,
     Documents,
     Feed,
     Head,
@@ -245,14 +245,13 @@ class SimulatedStore:
 
         return await self._ask("movement", answer)
 
-    async def movements(self, account: str, limit: int, cursor: Cursor | None = None) -> Movements:  # noqa: D102
+    async def movements(self, account: str, limit: int, before: Before | None = None) -> Movements:  # noqa: D102
         def answer(image: Image) -> Movements:
             now_ms = self.primary.moment(self._floor_ms)
             found = [m for m in image.movements.values() if account in (m.debit, m.credit)]
-            found.sort(key=lambda m: (m.created_ms, m.id), reverse=True)
-            if cursor is not None:
-                end = (cursor.created_ms, cursor.other)
-                found = [m for m in found if (m.created_ms, m.id) < end]
+            found.sort(key=lambda m: m.place, reverse=True)
+            if before is not None:
+                found = [m for m in found if m.place < before.place]
             listed = [shown(m, now_ms) for m in found[: limit + 1]]
             return movements(listed, limit, self.primary.standing())
 

@@ -63,10 +63,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
                 flush_s=rng.choice((0.0005, 0.002)),
                 visible_s=rng.choice((0.0001, 0.002, 0.005)),
                 slow_s=rng.choice((0.02, 0.08)),
-                slow_share=rng.choice((0.0, 0.1, 0.3)) if faults else 0.0,
+                slow_share=rng.choice((0.0, 0.2, 0.4)) if faults else 0.0,
                 long_visible_share=rng.choice((0.0, 0.1, 0.3)) if faults else 0.0,
-                idle_s=200.0,  # of that finer time
-                ties=False,
+                idle_s=0.2,
             ),
             way_s=rng.choice((0.0003, 0.001, 0.003)),
             current_max=rng.choice((0, 3, 10_000, 10_000)),
@@ -163,9 +162,7 @@ class World:
             KINDS,
             rng,
             plan.pace,
-            now_ms=lambda: int(
-                loop.time() * 1e6
-            ),  # finer than it is called, so that no two are the same
+            now_ms=lambda: int(loop.time() * 1000),
             rollups_kept=plan.rollups_kept,
         )
         self.standby = Standby(self.primary, rng) if plan.standby else None

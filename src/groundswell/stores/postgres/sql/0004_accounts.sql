@@ -25,13 +25,17 @@ CREATE TABLE groundswell.transfer (
     expires_at timestamptz,
     debit_balance bigint NOT NULL,  -- right after it was made
     credit_balance bigint NOT NULL,
+    place bigint NOT NULL,        -- rises with every transfer from or to an account
     debit_open boolean NOT NULL,  -- whether `held` of its account still counts it
     credit_open boolean NOT NULL  -- the same for `expected`
 );
 
+-- The number of a commit that makes transfers, taken when it has locked its accounts.
+CREATE SEQUENCE groundswell.transfer_commit;
+
 -- History of an account.
-CREATE INDEX transfer_debit ON groundswell.transfer (debit, created_at, id);
-CREATE INDEX transfer_credit ON groundswell.transfer (credit, created_at, id);
+CREATE INDEX transfer_debit ON groundswell.transfer (debit, place);
+CREATE INDEX transfer_credit ON groundswell.transfer (credit, place);
 
 -- Holds that may expire, by account, and all of them.
 CREATE INDEX transfer_debit_open ON groundswell.transfer (debit, expires_at) WHERE debit_open;

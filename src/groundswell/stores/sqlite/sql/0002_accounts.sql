@@ -25,13 +25,14 @@ CREATE TABLE transfer (
     expires_ms INTEGER,
     debit_balance INTEGER NOT NULL,  -- right after it was made
     credit_balance INTEGER NOT NULL,
+    place INTEGER NOT NULL,       -- rises with every transfer from or to an account
     debit_open INTEGER NOT NULL,  -- whether `held` of its account still counts it
     credit_open INTEGER NOT NULL  -- the same for `expected`
 ) STRICT, WITHOUT ROWID;
 
 -- History of an account.
-CREATE INDEX transfer_debit ON transfer (debit, created_ms, id);
-CREATE INDEX transfer_credit ON transfer (credit, created_ms, id);
+CREATE INDEX transfer_debit ON transfer (debit, place);
+CREATE INDEX transfer_credit ON transfer (credit, place);
 
 -- Holds that may expire, by account, and all of them.
 CREATE INDEX transfer_debit_open ON transfer (debit, expires_ms) WHERE debit_open;
