@@ -12,7 +12,7 @@ from groundswell.verify.simulation import replica_mutants, store_mutants, token_
 from groundswell.verify.simulation.mutants import MUTANTS, Mutant
 from groundswell.verify.simulation.run import simulate
 
-SEEDS: Final = 200
+SEEDS: Final = 400
 PLANTED: Final = (token_mutants, replica_mutants, store_mutants)  # where all of them are
 
 

@@ -7,34 +7,11 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any, Final
 
-from groundswell.model import Level
-from groundswell.verify.workload import ACCOUNTS, BANK, Client, Work
+from groundswell.model import NEWEST_MAX, Level
+from groundswell.session import Session
+from groundswell.verify.workload import ACCOUNTS, BANK, COUNTERS, PAIR, Client, Work
 
 FRESH: Final = 3  # tokens that are handed over: the newest
-
-Step = Callable[[Client], Awaitable[Any]]
-
-_STEPS: Final[dict[tuple[Step, ...], int]] = {
-    (Client.add,): 4,
-    (Client.add_pair,): 3,
-    (Client.toggle,): 4,
-    (Client.put,): 3,
-    (Client.pay,): 4,
-    (Client.balance,): 2,
-    (Client.count,): 2,
-    (Client.get,): 2,
-    (Client.add, Client.page): 6,
-    (Client.add, Client.take, Client.page): 4,
-    (Client.add_pair, Client.page): 2,
-    (Client.put, Client.get): 5,
-    (Client.page, Client.page): 6,
-    (Client.get, Client.get): 5,
-    (Client.add, Client.give): 4,
-    (Client.put, Client.give): 4,
-    (Client.page, Client.give): 4,
-    (Client.take, Client.page): 5,
-    (Client.take, Client.get): 5,
-}
 
 
 class HurriedClient(Client):
@@ -43,6 +20,7 @@ class HurriedClient(Client):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._draw: Random = args[5]
+        self.contradictions: list[str] = []  # of pages within themselves
 
     async def step(self) -> None:
         """The steps of a sequence, one after the other."""
@@ -50,6 +28,64 @@ class HurriedClient(Client):
         for step in steps:
             await step(self)
         del self._given[:-FRESH]
+
+    async def feed(self) -> None:
+        """The same counts as `page`, with the edges behind them: those of one state too."""
+        names = [*COUNTERS, *PAIR]
+        op = self._invoke_read("count", names)
+        added = self._draw.choice(
+            [one.values[0] for one in self._history.ops if one.f == "add"] or [0]
+        )
+
+        async def send(session: Session) -> list[int | None]:
+            items = await session.page(
+                [self._shape.target(name) for name in names],
+                viewer=self._shape.source(added),
+                newest=NEWEST_MAX,
+                level=op.level,
+                max_age_ms=op.max_age_ms,
+            )
+            op.pending = [0] * len(items)
+            op.served_by, op.age_ms = items[0].served_by, items[0].age_ms
+            for name, item in zip(names, items, strict=True):
+                listed = [edge.source for edge in item.newest]
+                if len(listed) != min(item.value, NEWEST_MAX):
+                    self.contradictions.append(f"{op.id}: {item.value} of {name}, {listed}")
+                if len(listed) < NEWEST_MAX and item.viewer != (
+                    self._shape.source(added) in listed
+                ):
+                    self.contradictions.append(f"{op.id}: {added} of {name}, {listed}")
+            return [item.value for item in items]
+
+        await self._read(op, send)
+
+
+_STEPS: Final[dict[tuple[Callable[[HurriedClient], Awaitable[Any]], ...], int]] = {
+    (Client.add,): 4,
+    (Client.add_pair,): 3,
+    (Client.toggle,): 4,
+    (Client.put,): 3,
+    (Client.pay,): 3,
+    (Client.balance,): 2,
+    (Client.count,): 2,
+    (Client.get,): 2,
+    (Client.add, Client.page): 6,
+    (Client.add, Client.take, Client.page): 4,
+    (Client.add_pair, Client.page): 2,
+    (Client.put, Client.get): 7,
+    (Client.page, Client.page): 6,
+    (Client.get, Client.get): 9,
+    (Client.add, Client.give): 4,
+    (Client.put, Client.give): 4,
+    (Client.page, Client.give): 4,
+    (Client.take, Client.page): 5,
+    (Client.take, Client.get): 6,
+    (HurriedClient.feed,): 4,
+    (Client.add, HurriedClient.feed): 3,
+    (Client.add_pair, HurriedClient.feed, HurriedClient.feed): 3,
+    (HurriedClient.feed, HurriedClient.feed): 4,
+    (Client.take, HurriedClient.feed): 3,
+}
 
 
 class HurriedWork(Work):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 from groundswell.verify.simulation.world import World
 
@@ -38,7 +38,14 @@ async def forgetful(world: World) -> None:
         await asyncio.sleep(world.rng.expovariate(1 / world.plan.forgets_s))
         machine = world.rng.choice(world.machines)
         replica = world.rng.choice(machine.replicas)
-        rows = world.rng.choice((replica._counters, replica._documents))
+        held: tuple[Any, ...] = (
+            replica._counters,
+            replica._documents,
+            replica._documents,
+            replica._lists,
+            replica._flags,
+        )
+        rows = world.rng.choice(held)
         if world.rng.random() < 0.3:
             rows.clear()
         rows.drop(world.rng.choice([*rows._rows, None]))

@@ -26,6 +26,7 @@ LINEAR = "linearizable: one order"
 LOST = "nothing acknowledged is lost"
 TRUTH = "replicas come to the truth"
 DIES = "no part dies"
+PAGE = "a page is of one state"
 
 
 class Mutant(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from typing import Any
 
 from msgspec.structs import replace
@@ -25,12 +26,14 @@ from groundswell.verify.simulation.mutants import (
     OLDER,
     ONE_STATE,
     OWN,
+    PAGE,
     PAIR,
     TRUTH,
     Patch,
     instead,
     mutant,
 )
+from groundswell.verify.simulation.store import SimulatedStore
 
 
 def _apply(self: MemoryReplica, number: int, counts: Any, documents: Any, revision: Any) -> None:
@@ -227,6 +230,59 @@ def keys_are_read_one_by_one() -> Patch:
         return held and Held(held.standing, rows)
 
     return instead(fills.Fills, "counters", counters)
+
+
+# --- pages --------------------------------------------------------------------------------------
+
+
+@mutant(PAGE, ONE_STATE, BACK)
+def a_list_is_kept_while_its_key_waits() -> Patch:
+    """Edges are taken over although not all of them are in the count yet."""
+
+    def fill(original: Any, self: MemoryReplica, sight: Any, row: Any) -> None:
+        original(self, sight, replace(row, waiting=False))
+
+    return instead(MemoryReplica, "_fill_edges", fill)
+
+
+@mutant(PAGE, ONE_STATE, OLDER, BACK, OWN)
+def a_list_outlives_its_count() -> Patch:
+    """A rollup changes the count of a target and leaves its list as it was."""
+
+    def apply(original: Any, self: MemoryReplica, done: Any) -> None:
+        lists = dict(self._lists._rows)
+        original(self, done)
+        for key, listed in lists.items():
+            self._lists[key] = listed
+
+    return instead(MemoryReplica, "apply", apply)
+
+
+@mutant(PAGE)
+def a_viewer_outlives_the_list() -> Patch:
+    """Whether a viewer's edge exists is kept when the list beside it is not."""
+
+    def fill(original: Any, self: MemoryReplica, sight: Any, row: Any) -> None:
+        self._numbers = itertools.repeat(int(sight.key[1]))  # type: ignore[assignment]
+        original(self, sight, row)
+
+    return instead(MemoryReplica, "_fill_edges", fill)
+
+
+@mutant(LINEAR, OLDER, OWN, BACK)
+def a_page_is_filled_from_anywhere() -> Patch:
+    """A page that no replica holds is answered by the newest rollup's counts."""
+
+    async def items(original: Any, self: SimulatedStore, sights: Any) -> Any:
+        found = await original(self, sights)
+        if found is None:
+            return None
+        rows = tuple(
+            replace(row, item=replace(row.item, counter=row.row.counter)) for row in found.rows
+        )
+        return replace(found, rows=rows)
+
+    return instead(SimulatedStore, "items", items)
 
 
 # --- commits ------------------------------------------------------------------------------------

@@ -41,7 +41,8 @@ class Outcome(msgspec.Struct, frozen=True):
     plan: Plan
     parts: list[list[Op]]  # before and after a failover; without one there is one
     end: Ending | None
-    errors: list[str]  # what died of itself; None is meant to
+    errors: list[str]  # what died of itself; nothing is meant to
+    contradictions: list[str]  # of pages within themselves
 
     @property
     def ops(self) -> list[Op]:
@@ -56,6 +57,8 @@ class Outcome(msgspec.Struct, frozen=True):
             found += [one for one in judge(ops, end) if one.violation is not None]
         for error in self.errors:
             found.append(Finding(EVERY, f"no part dies: {error}", 1, None))
+        for one in self.contradictions:
+            found.append(Finding(EVERY, f"a page is of one state: {one}", 1, None))
         return found
 
 
@@ -72,7 +75,8 @@ def simulate(seed: int, *, operations: int = OPERATIONS, faults: bool = True) ->
             end = run(running.run(operations), loop)
         except Exception as error:  # whatever it is, it shows that something is wrong
             running.errors.append(f"the run ended: {error!r}")
-    return Outcome(seed, plan, [history.ops for history in running.histories], end, running.errors)
+    parts = [history.ops for history in running.histories]
+    return Outcome(seed, plan, parts, end, running.errors, running.contradictions)
 
 
 class _Run:
@@ -81,6 +85,7 @@ class _Run:
     def __init__(self, world: World) -> None:
         self.world = world
         self.errors: list[str] = []
+        self.contradictions: list[str] = []
         # Of a failover clients keep their tokens. What they knew may be lost, so they turn to other keys.
         parts = 1 if world.plan.lost < 0 else 2
         self.histories = [History(world.loop.tick) for _ in range(parts)]
@@ -99,6 +104,7 @@ class _Run:
             work.tokens = tokens
             await self._work(work, history, operations // len(self.histories))
             tokens = work.left
+            self.contradictions += [one for c in work.clients for one in c.contradictions]
         if world.starting:
             await asyncio.wait(world.starting)
         await world.settled(PATIENCE_S)
