@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ import psycopg
 import pytest
 
 import nodes
+from clusters import Cluster
+from groundswell.demo import profile
+from groundswell.demo.trace import write_trace
 
 DATA = Path(
     os.environ.get("GROUNDSWELL_DATA", Path(__file__).parents[2].parent / "shared" / "data")
@@ -38,6 +43,8 @@ COLUMNS = {
 }
 ANOMALIES = ("went_backwards", "missed_own_write", "reply_before_question", "stale_reads")
 
+pytestmark = pytest.mark.timeout(900)  # of which a busy machine may need a part
+
 needs_higgs = pytest.mark.skipif(
     not HIGGS.exists(), reason="the Higgs log is not in GROUNDSWELL_DATA"
 )
@@ -46,20 +53,56 @@ needs_threads = pytest.mark.skipif(
 )
 
 
-def demo(tmp_path: Path, *arguments: str) -> dict[str, Any]:
-    """Run `groundswell demo --json`; it fails where a level broke its promise."""
-    done = subprocess.run(
-        [sys.executable, "-m", "groundswell", "demo", "--json", *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+SHARP = "eventual: every anomaly was seen"
+SHARE = "causal: at least 90 % served by replicas"
+MISSED = {SHARP, SHARE}  # by a machine that is too busy to read often
+
+
+def demo(
+    tmp_path: Path, *arguments: str, seconds: int, stores: Iterator[str] | None = None
+) -> tuple[dict[str, Any], str]:
+    """What `groundswell demo --json` prints, and on which store; it fails where a promise was broken.
+
+    That all was seen that may be takes many reads: a busy machine gets more time, and a new store.
+    """
+    for longer, store in zip((1, 2, 4), stores or itertools.repeat(""), strict=False):
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "groundswell", "demo", "--json", *arguments),
+                *("--seconds", str(seconds * longer), *(["--store", store] if store else [])),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+        report = tmp_path / "groundswell-report.html"
+        assert report.exists(), done.stdout + done.stderr
+        broken = set(re.findall(r'<li class="broken">(.+): NO</li>', report.read_text()))
+        assert done.returncode == bool(broken), done.stdout + done.stderr
+        assert broken <= MISSED, done.stdout + done.stderr
+        if not broken:
+            break
+    assert not broken, done.stdout + done.stderr
     found = json.loads(done.stdout)
     assert isinstance(found, dict)
-    return found
+    return found, store
+
+
+@pytest.fixture
+def databases(cluster: Cluster) -> Iterator[Iterator[str]]:
+    """As many new ones as are asked for; dropped at the end."""
+    names: list[str] = []
+
+    def made() -> Iterator[str]:
+        while True:
+            names.append(cluster.create_database())
+            yield cluster.url(names[-1])
+
+    yield made()
+    for name in names:
+        cluster.drop_database(name)
 
 
 def check_levels(result: dict[str, Any]) -> None:
@@ -78,7 +121,7 @@ def check_levels(result: dict[str, Any]) -> None:
 def test_the_drawn_spike_shows_every_anomaly_where_it_is_allowed_and_only_there(
     tmp_path: Path,
 ) -> None:
-    result = demo(tmp_path, "--seconds", "12")
+    result, _ = demo(tmp_path, seconds=12)
     check_levels(result)
     assert result["trace"] == {"actions": 133_069, "edges": 119_732, "counts_exact": True}
     report = (tmp_path / "groundswell-report.html").read_text()
@@ -86,42 +129,63 @@ def test_the_drawn_spike_shows_every_anomaly_where_it_is_allowed_and_only_there(
     assert not re.search(r'<(script|link)[^>]+(src|href)="http', report), "it needs the network"
 
 
-@pytest.mark.parametrize("queue", ["auto", "outbox"])
-def test_the_drawn_spike_on_postgresql(tmp_path: Path, database: str, queue: str) -> None:
+def test_the_drawn_spike_on_postgresql(tmp_path: Path, databases: Iterator[str]) -> None:
     """The same table with the same zeros; a database without a store is migrated first."""
-    if queue != "auto":
-        nodes.command(tmp_path, "migrate", "--store", database, "--queue", queue)
-    result = demo(tmp_path, "--seconds", "15", "--store", database)
+    result, database = demo(tmp_path, seconds=15, stores=databases)
     check_levels(result)
     assert result["trace"] == {"actions": 133_069, "edges": 119_732, "counts_exact": True}
-    with psycopg.connect(database) as connection:
+    assert likes(database) == (119_732, 119_732)
+
+
+def test_a_smaller_spike_on_postgresql_without_pgq(
+    tmp_path: Path, databases: Iterator[str]
+) -> None:
+    """The same once more with the other queue: by a trace of our own, into a store that is there."""
+
+    def migrated() -> Iterator[str]:
+        for url in databases:
+            done = nodes.command(tmp_path, "migrate", "--store", url, "--queue", "outbox")
+            assert done.returncode == 0, done
+            yield url
+
+    write_trace(tmp_path / "spike.csv", profile.draw(profile.load(), actions=30_000))
+    result, database = demo(tmp_path, "--trace", "spike.csv", seconds=8, stores=migrated())
+    check_levels(result)
+    assert result["trace"] == {"actions": 30_000, "edges": 26_993, "counts_exact": True}
+    assert likes(database) == (26_993, 26_993)
+
+
+def likes(url: str) -> tuple[int, int]:
+    """From the database itself: the rows of likes, and the sum of their counts."""
+    with psycopg.connect(url) as connection:
         [(edges,)] = connection.execute("SELECT count(*) FROM groundswell.edge_like")
-        [(likes,)] = connection.execute(
+        [(counted,)] = connection.execute(
             "SELECT sum(count)::bigint FROM groundswell.counter WHERE kind = 'like'"
         )
-    assert edges == likes == 119_732
+    return edges, counted
 
 
 @needs_higgs
-def test_the_real_window_is_counted_exactly(tmp_path: Path) -> None:
-    window = ["--from", "1341374400", "--until", "1341403200", "--only", "RT"]
-    result = demo(tmp_path, "--trace", str(HIGGS), *window, "--seconds", "12")
+def test_the_real_hour_of_the_rise_is_counted_exactly(tmp_path: Path) -> None:
+    """The busiest hour there is; the whole week is below."""
+    hour = ["--from", "1341381600", "--until", "1341385200", "--only", "RT"]
+    result, _ = demo(tmp_path, "--trace", str(HIGGS), *hour, seconds=8)
     check_levels(result)
-    assert result["trace"] == {"actions": 133_069, "edges": 119_732, "counts_exact": True}
+    assert result["trace"] == {"actions": 30_600, "edges": 27_385, "counts_exact": True}
 
 
 @needs_higgs
 @needs_threads
 def test_the_whole_week_and_all_real_threads(tmp_path: Path) -> None:
-    store = tmp_path / "week.db"
-    result = demo(
+    result, store = demo(
         tmp_path,
         *("--trace", str(HIGGS), "--only", "RT", "--threads", str(THREADS)),
-        *("--seconds", "25", "--store", f"sqlite:///{store}"),
+        seconds=25,
+        stores=(f"sqlite:///week-{number}.db" for number in itertools.count()),
     )
     check_levels(result)
     assert result["trace"] == {"actions": 354_930, "edges": 328_132, "counts_exact": True}
-    replies, account_88 = stored(store)
+    replies, account_88 = stored(tmp_path / store.removeprefix("sqlite:///"))
     assert replies == 79_171
     assert account_88 == 14_060
 

