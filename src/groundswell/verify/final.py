@@ -17,6 +17,7 @@ from groundswell.verify.workload import ACCOUNTS, BANK, COUNTERS, OBJECTS, PAIR,
 TARGETS: Final = (*COUNTERS, *PAIR, *TOGGLED)
 PAUSE_S: Final = 0.05
 PAGE: Final = 1000
+TURNS: Final = 10  # a replica has one in as many
 
 Shown = dict[str, int | None]  # by the short name of a target or an object
 
@@ -84,35 +85,45 @@ class _Reader:
         self._targets = [shape.target(name) for name in TARGETS]
 
     async def primary(self, session: Session) -> Shown:
-        return (await self._show(session, Level.LINEARIZABLE, "primary"))["primary"]
+        shown = (await self._counts(session, Level.LINEARIZABLE, "primary"))[1]
+        for name in OBJECTS:
+            shown[name] = (await self._value(session, name, Level.LINEARIZABLE, "primary"))[1]
+        return shown
 
     async def replicas(self, node: Groundswell, label: str) -> dict[str, Shown]:
-        """What each replica of a node shows; they take turns, so each is asked in the end."""
+        """What each replica of a node shows; one that never answers shows nothing.
+
+        They take turns, so each thing is asked for until each of them has had its turn.
+        """
         names = [replica.name for replica in (await node.status()).replicas]
-        found: dict[str, Shown] = {
-            name: {} for name in names
-        }  # one that never answers shows nothing
-        for _ in range(20 * len(names)):
-            try:
-                for name, shown in (
-                    await self._show(node.session(), Level.EVENTUAL, "none")
-                ).items():
-                    found.setdefault(name, {}).update(shown)
-            except Unavailable:  # it has no replica that could answer, at the moment
-                await asyncio.sleep(PAUSE_S)
-            if all(len(shown) == len(TARGETS) + len(OBJECTS) for shown in found.values()):
-                break
+        found: dict[str, Shown] = {name: {} for name in names}
+        for asked in (None, *OBJECTS):
+            left = set(names)
+            for _ in range(TURNS * len(names)):
+                try:
+                    served_by, shown = await self._asked(node.session(), asked)
+                except Unavailable:  # it has no replica that could answer, at the moment
+                    await asyncio.sleep(PAUSE_S)
+                    continue
+                found.setdefault(served_by, {}).update(shown)
+                left.discard(served_by)
+                if not left:
+                    break
         return {f"{label} {name}": shown for name, shown in found.items()}
 
-    async def _show(self, session: Session, level: Level, fallback: Fallback) -> dict[str, Shown]:
-        """What is shown, by who served it."""
+    async def _asked(self, session: Session, name: str | None) -> tuple[str, Shown]:
+        """An object, or all counts, as a replica shows it."""
+        if name is None:
+            return await self._counts(session, Level.EVENTUAL, "none")
+        served_by, value = await self._value(session, name, Level.EVENTUAL, "none")
+        return served_by, {name: value}
+
+    async def _counts(
+        self, session: Session, level: Level, fallback: Fallback
+    ) -> tuple[str, Shown]:
         counts = await session.counts(self._targets, level=level, fallback=fallback)
-        values = dict(zip(TARGETS, (count.value for count in counts), strict=True))
-        found: dict[str, Shown] = {counts[0].served_by: {**values}}
-        for name in OBJECTS:
-            served_by, value = await self._value(session, name, level, fallback)
-            found.setdefault(served_by, {})[name] = value
-        return found
+        values = (count.value for count in counts)
+        return counts[0].served_by, dict(zip(TARGETS, values, strict=True))
 
     async def _value(
         self, session: Session, name: str, level: Level, fallback: Fallback

@@ -57,13 +57,25 @@ class Node:
         began = self._log.stat().st_size if self._log.exists() else 0
         process = self._process = self._spawn()
         deadline_s = time.monotonic() + START_S
-        while (found := _LISTENS.search(self._log.read_bytes(), began)) is None:
+        while not await self._is_there(began):
             if process.poll() is not None or time.monotonic() > deadline_s:
                 said = self._log.read_text("utf-8", "replace")[-2_000:]
                 self.kill()
                 raise StoreUnusable(f"{self.name} did not start. {said.strip()}")
             await asyncio.sleep(0.02)
+
+    async def _is_there(self, began: int) -> bool:
+        """Whether it has said where it will listen, and does."""
+        found = _LISTENS.search(self._log.read_bytes(), began)
+        if found is None:
+            return False
         self.port = int(found[1])
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        writer.close()
+        return True
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "groundswell", "serve", "--config", os.devnull]

@@ -7,13 +7,20 @@ import contextlib
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from random import Random
-from typing import IO, Any, Final, Literal
+from typing import IO, Any, Final, Literal, TypeVar
 
 import msgspec
 
-from groundswell.errors import BadSettings, NodeUnreachable, Overloaded, StoreUnavailable
+from groundswell.errors import (
+    BadSettings,
+    NodeUnreachable,
+    Overloaded,
+    StoreUnavailable,
+    Unavailable,
+)
 from groundswell.session import Groundswell
 from groundswell.verify.final import Ending, ending
 from groundswell.verify.history import History, Op
@@ -27,8 +34,10 @@ from groundswell.wiring import connect
 TIMEOUT_S: Final = 5.0  # of a request: then nobody knows
 SETTLE_S: Final = 60.0  # for replicas to come to the truth, once everything is healed
 ENOUGH: Final = 100  # successful reads of each level; less proves nothing
+AWAY: Final = (StoreUnavailable, Overloaded)  # may pass; a node that was never there will not
 RUN_BITS: Final = (34, 28)  # of ids: the run, and the operation in it
 
+T = TypeVar("T")
 Verdict = Literal["passed", "failed", "unknown"]
 
 
@@ -125,7 +134,7 @@ async def verify(
 async def _shape(node: Groundswell, plan: Plan) -> Shape:
     """Ids of this run alone, of a kind that the deployment has."""
     of_run, of_operation = RUN_BITS
-    kind = _kind((await node.status()).kinds)
+    kind = _kind((await _patiently(node.status, AWAY)).kinds)
     return Shape(
         run=(1 + secrets.randbelow(2**of_run)) << of_operation,
         kind=kind["name"],
@@ -152,15 +161,22 @@ def _kind(kinds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return min(fit, key=lambda kind: kind["name"] != "like")
 
 
-async def _settled(
-    nodes: Sequence[Groundswell], shape: Shape, clock: Callable[[], float] = time.monotonic
-) -> tuple[Ending | None, str | None]:
-    """The truth in the end; or why there is none, after some patience."""
-    deadline_s = clock() + SETTLE_S
+async def _settled(nodes: Sequence[Groundswell], shape: Shape) -> tuple[Ending | None, str | None]:
+    """The truth in the end; or why there is none."""
+    try:
+        read = partial(ending, nodes, shape, patience_s=SETTLE_S)
+        return await _patiently(read, (*AWAY, NodeUnreachable)), None
+    except Unavailable as error:
+        return None, error.detail
+
+
+async def _patiently(call: Callable[[], Awaitable[T]], away: tuple[type[Unavailable], ...]) -> T:
+    """What comes of it; again, for some time, where it fails with what may pass."""
+    deadline_s = time.monotonic() + SETTLE_S
     while True:
         try:
-            return await ending(nodes, shape, patience_s=SETTLE_S), None
-        except (NodeUnreachable, StoreUnavailable, Overloaded) as error:
-            if clock() > deadline_s:
-                return None, error.detail
+            return await call()
+        except away:
+            if time.monotonic() > deadline_s:
+                raise
             await asyncio.sleep(0.2)
