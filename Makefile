@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: run test check lint types layers pure bench bench-postgres bench-transfers clean
+.PHONY: run test check lint types layers pure bench bench-postgres bench-transfers soak clean
 
 run: $(VENV)/run
 	$(BIN)/groundswell demo $(DEMO)
@@ -38,6 +38,14 @@ bench-transfers: $(VENV)/dev
 
 bench-postgres: $(VENV)/dev
 	$(BIN)/python benchmarks/postgres.py $(BENCH)
+
+# Ten minutes of combined faults on each topology.
+SOAK ?= 600
+soak: $(VENV)/dev
+	for topology in sqlite postgres postgres-standby; do \
+		$(BIN)/groundswell verify --topology $$topology --nodes 3 --faults --seconds $(SOAK) \
+			--sessions 4 --report verify-$$topology.html || exit; \
+	done
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

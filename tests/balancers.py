@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from groundswell.processes import end_with_parent
 from groundswell.server.run import free_port
 
 CONFIG = Path(__file__).parent.parent / "deploy" / "haproxy.cfg"
@@ -86,7 +84,7 @@ def balanced(folder: Path, urls: Sequence[str]) -> Iterator[Balancer]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=end_with_parent,
         )
     try:
         _wait(made, process)
@@ -104,8 +102,3 @@ def _wait(made: Balancer, process: subprocess.Popen[bytes]) -> None:
         if process.poll() is not None or time.monotonic() > deadline_s:
             raise AssertionError(f"HAProxy did not start: {made.log.read_text()}")
         time.sleep(0.02)
-
-
-def _end_with_parent() -> None:
-    """In the child, before it begins: let the kernel end it if the tests are killed."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import http.client
 import os
 import re
@@ -20,6 +19,8 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
+
+from groundswell.processes import end_with_parent
 
 START_S = 60.0  # generous: the machine may be busy
 STOP_S = 30.0
@@ -111,7 +112,7 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=end_with_parent,
             )
         deadline_s = time.monotonic() + START_S
         while not self._is_ready(began):
@@ -229,11 +230,6 @@ class Node:
             found += [edge["source"] for edge in answer.json["edges"]]
             cursor = answer.json["next"]
         return found
-
-
-def _end_with_parent() -> None:
-    """In the child, before it begins: let the kernel kill it if the tests are killed."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 COMMAND = (sys.executable, "-m", "groundswell")

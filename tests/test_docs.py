@@ -21,6 +21,7 @@ from prometheus_client.metrics import MetricWrapperBase
 import nodes
 from groundswell import errors
 from groundswell.cli.main import app as command_line
+from groundswell.cli.main import load
 from groundswell.config import PREFIX, ApiKey, Settings
 from groundswell.demo.run import Row, TraceCheck
 from groundswell.kinds import BUILT_IN, Kind
@@ -227,10 +228,7 @@ def table(title: str) -> list[list[str]]:
 
 
 def commands_of_the_line() -> dict[str, Any]:
-    import groundswell.cli.data
-    import groundswell.cli.serving
-    import groundswell.cli.spike  # noqa: F401
-
+    load([])
     group = typer.main.get_command(command_line)
     return dict(group.commands)  # type: ignore[attr-defined]
 

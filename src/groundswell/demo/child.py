@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple
 
 from groundswell.errors import NodeUnreachable, StoreUnusable
+from groundswell.processes import end_with_parent
 from groundswell.wiring import connect
 
 START_S: Final = 20.0
@@ -43,6 +44,7 @@ async def node(arguments: Sequence[str]) -> AsyncIterator[Child]:
         # Settings of the folder and of the environment are for other nodes.
         env={name: os.environ[name] for name in os.environ if not name.startswith("GROUNDSWELL_")},
         start_new_session=True,  # Ctrl-C is for the demo, which then stops the node
+        preexec_fn=end_with_parent,
     )
     try:
         line = (await asyncio.wait_for(_line(process.stdout), START_S)).decode()

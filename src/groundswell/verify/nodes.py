@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import re
 import signal
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from groundswell.errors import StoreUnusable
+from groundswell.processes import end_with_parent
 
 START_S: Final = 60.0
 STOP_S: Final = 20.0
@@ -87,7 +87,7 @@ class Node:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the verification, which then ends it
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=end_with_parent,
             )
 
     def kill(self) -> None:
@@ -114,8 +114,3 @@ class Node:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 await asyncio.to_thread(self._process.wait, STOP_S)
             self.kill()
-
-
-def _end_with_parent() -> None:
-    """In the child, before it begins: let the kernel kill it if the verification is killed."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
