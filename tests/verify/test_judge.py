@@ -11,9 +11,9 @@ import pytest
 from groundswell.verify.final import Ending
 from groundswell.verify.history import Op
 from groundswell.verify.judge import Finding, judge
+from groundswell.verify.shape import LEVELS
 from groundswell.verify.simulation.run import simulate
 from groundswell.verify.tally import tally
-from groundswell.verify.workload import LEVELS
 
 OPERATIONS = 500
 TAMPERINGS = 4_000

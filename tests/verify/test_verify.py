@@ -15,8 +15,8 @@ from clusters import missing
 from groundswell.verify.history import load
 from groundswell.verify.nemesis import Act, Fault
 from groundswell.verify.run import Plan, Progress, Report, verify
+from groundswell.verify.shape import LEVELS
 from groundswell.verify.topology import started
-from groundswell.verify.workload import LEVELS
 from pg_nodes import until
 
 needs_server = pytest.mark.skipif(bool(missing()), reason=missing() or "PostgreSQL is there")

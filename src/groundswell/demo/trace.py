@@ -34,7 +34,7 @@ ID_LENGTH_MAX = 128
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _HIGGS_EXPECTED = "'userA userB unix_ts KIND' with KIND one of RT, MT, RE"
-_HIGGS_ROWS = re.compile(r"(?:[0-9]{1,19} [0-9]{1,19} [0-9]{1,12} (?:RT|MT|RE)\r?\n)*+")
+_HIGGS_ROW = re.compile(r"[0-9]{1,19} [0-9]{1,19} [0-9]{1,12} (?:RT|MT|RE)\r?\n")
 _PLAIN_INT = re.compile(r"0|-?[1-9][0-9]*")
 
 
@@ -203,8 +203,12 @@ def _higgs_actions(
 
 def _higgs_end(text: str) -> int:
     """Where the rows of a Higgs log, each with its end of line, stop being well-formed."""
-    rows = _HIGGS_ROWS.match(text)
-    return rows.end() if rows else 0
+    end = 0
+    for row in _HIGGS_ROW.finditer(text):
+        if row.start() != end:
+            break
+        end = row.end()
+    return end
 
 
 def _csv_actions(path: Path, text: str) -> Iterator[Action]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from groundswell.verify.history import NEVER, Op
-from groundswell.verify.workload import OBJECTS
+from groundswell.verify.shape import OBJECTS
 
 
 def porcupine(ops: Sequence[Op], *levels: str) -> Iterator[bytes]:

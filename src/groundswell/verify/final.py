@@ -12,7 +12,7 @@ import msgspec
 from groundswell.errors import ObjectNotFound, Unavailable
 from groundswell.model import Level
 from groundswell.session import Fallback, Groundswell, Session
-from groundswell.verify.workload import ACCOUNTS, BANK, COUNTERS, OBJECTS, PAIR, TOGGLED, Shape
+from groundswell.verify.shape import ACCOUNTS, BANK, COUNTERS, OBJECTS, PAIR, TOGGLED, Shape
 
 TARGETS: Final = (*COUNTERS, *PAIR, *TOGGLED)
 PAUSE_S: Final = 0.05

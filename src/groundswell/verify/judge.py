@@ -23,7 +23,7 @@ from groundswell.verify.checks import (
 from groundswell.verify.checks.facts import Counted, Page, Step, Violation
 from groundswell.verify.final import TARGETS, Ending
 from groundswell.verify.history import Op
-from groundswell.verify.workload import (
+from groundswell.verify.shape import (
     ACCOUNTS,
     BANK,
     BOUNDED,

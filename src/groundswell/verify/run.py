@@ -26,9 +26,10 @@ from groundswell.verify.final import Ending, ending
 from groundswell.verify.history import History, Op
 from groundswell.verify.judge import Finding, judge
 from groundswell.verify.nemesis import Injected, Nemesis
+from groundswell.verify.shape import Shape
 from groundswell.verify.tally import Row, tally
 from groundswell.verify.topology import Topology
-from groundswell.verify.workload import Shape, Work
+from groundswell.verify.workload import Work
 from groundswell.wiring import connect
 
 TIMEOUT_S: Final = 5.0  # of a request: then nobody knows

@@ -10,7 +10,7 @@ import msgspec
 
 from groundswell.verify import views
 from groundswell.verify.history import Op
-from groundswell.verify.workload import LEVELS, grows
+from groundswell.verify.shape import LEVELS, grows
 
 _CLEAN = 3.0  # by the rule of three: n clean reads prove a rate below 3/n at 95 %
 

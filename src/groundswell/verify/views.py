@@ -19,7 +19,7 @@ from groundswell.verify.checks.facts import (
     Wrote,
 )
 from groundswell.verify.history import Op
-from groundswell.verify.workload import BOUNDED, grows
+from groundswell.verify.shape import BOUNDED, grows
 
 MS: Final = 1_000_000  # ns
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from groundswell.model import NEWEST_MAX, Level
 from groundswell.session import Session
-from groundswell.verify.workload import ACCOUNTS, BANK, COUNTERS, PAIR, Client, Work
+from groundswell.verify.shape import ACCOUNTS, BANK, COUNTERS, PAIR
+from groundswell.verify.workload import Client, Work
 
 FRESH: Final = 3  # tokens that are handed over: the newest
 

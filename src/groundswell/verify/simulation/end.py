@@ -7,9 +7,9 @@ import msgspec
 from groundswell.model import Id
 from groundswell.replicas.memory import MemoryReplica
 from groundswell.verify.final import TARGETS, Ending, Movement, Shown
+from groundswell.verify.shape import ACCOUNTS, BANK, OBJECTS, Shape
 from groundswell.verify.simulation.image import Image
 from groundswell.verify.simulation.world import World
-from groundswell.verify.workload import ACCOUNTS, BANK, OBJECTS, Shape
 
 
 def looked_up(world: World, shape: Shape) -> Ending:

@@ -20,12 +20,12 @@ from groundswell.errors import Unavailable
 from groundswell.verify.final import Ending, ending
 from groundswell.verify.history import History, Op
 from groundswell.verify.judge import EVERY, Finding, judge
+from groundswell.verify.shape import Shape
 from groundswell.verify.simulation.clients import HurriedWork
 from groundswell.verify.simulation.end import looked_up
 from groundswell.verify.simulation.faults import forgetful, plague
 from groundswell.verify.simulation.loop import SimulatedLoop, run
 from groundswell.verify.simulation.world import Plan, World
-from groundswell.verify.workload import Shape
 
 OPERATIONS: Final = 80
 PATIENCE_S: Final = 5.0  # virtual
