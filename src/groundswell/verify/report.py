@@ -120,7 +120,7 @@ def violations(report: Report) -> Iterator[tuple[Finding, list[str]]]:
 
 def write(path: Path, report: Report, command: str) -> None:
     """Write the report, with the command that repeats it; BadSettings where that is not possible."""
-    write_report(path, html_page("what was promised, and what was seen", _body(report, command)))
+    write_report(path, html_page("What was promised, and what was seen", _body(report, command)))
 
 
 def _body(report: Report, command: str) -> str:
@@ -139,12 +139,12 @@ def _body(report: Report, command: str) -> str:
         for finding, lines in violations(report)
     )
     checks = "".join(
-        f"<tr><td>{text(finding.level)}</td><td>{text(finding.name)}</td><td>{finding.checked:,}</td>"
+        f"<tr><td>{text(finding.level)}: {text(finding.name)}</td><td>{finding.checked:,}</td>"
         f'<td class="{"broken" if finding.violation else "kept"}">{_standing(finding)}</td></tr>'
         for finding in report.findings
     )
     injected = "".join(
-        f"<tr><td>{text(fault.name)}</td><td>{text(fault.place)}</td><td>{fault.at_s:.1f}</td>"
+        f"<tr><td>{text(fault.name)}: {text(fault.place)}</td><td>{fault.at_s:.1f}</td>"
         f"<td>{fault.lasted_s:.1f}</td></tr>"
         for fault in sorted(report.faults, key=lambda fault: fault.at_s)
     )
@@ -158,10 +158,10 @@ def _body(report: Report, command: str) -> str:
 write had been acknowledged, and did not show it.</p>
 <h2>What was checked</h2>
 <div class="table"><table>
-<thead><tr><th>level</th><th>check</th><th>judged</th><th>verdict</th></tr></thead>
+<thead><tr><th>check</th><th>judged</th><th>verdict</th></tr></thead>
 <tbody>{checks}</tbody></table></div>
 <h2>What went wrong on purpose</h2>
-<div class="table"><table><thead><tr><th>fault</th><th>where</th><th>at s</th><th>for s</th></tr></thead>
+<div class="table"><table><thead><tr><th>fault</th><th>at s</th><th>for s</th></tr></thead>
 <tbody>{injected}</tbody></table></div>
 <p>Again: <code>{text(command)}</code></p>
 """
