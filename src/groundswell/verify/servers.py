@@ -19,7 +19,8 @@ from groundswell.verify.proxy import Proxy
 SLOW_S: Final = 0.2
 DATABASE: Final = "verify"
 SETTINGS: Final = {"max_connections": 200}
-_LOCK: Final = "LOCK TABLE groundswell.edge_like IN SHARE MODE"
+_NO_LIKES: Final = "LOCK TABLE groundswell.edge_like IN SHARE MODE"
+_NO_ROLLUPS: Final = "LOCK TABLE groundswell.rollup IN SHARE MODE"
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -93,7 +94,8 @@ class Servers:
             Fault("kill -9", "primary", _thread(self._kill), _thread(self._start)),
             Fault("pause", "primary", _thread(self._pause), _thread(self._resume)),
             Fault("open transaction", "primary", partial(self._begin, ""), self._roll_back),
-            Fault("locked table", "primary", partial(self._begin, _LOCK), self._roll_back),
+            Fault("locked table", "primary", partial(self._begin, _NO_LIKES), self._roll_back),
+            Fault("no rollups", "primary", partial(self._begin, _NO_ROLLUPS), self._roll_back),
         ]
         if self._standby is None:
             return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
@@ -11,16 +12,19 @@ from typing import Final
 
 import msgspec
 
-from groundswell.errors import BadSettings
+from groundswell.errors import BadSettings, Unavailable
+from groundswell.model import WRITES_MAX, Add
 from groundswell.verify.clock import WallClock
 from groundswell.verify.clusters import missing
 from groundswell.verify.nemesis import Fault
 from groundswell.verify.nodes import Node
 from groundswell.verify.proxy import Proxy
 from groundswell.verify.servers import Place, Servers, of_link
+from groundswell.wiring import connect
 
 REPLICAS: Final = 3
 DELAYS_MS: Final = "0,40,150"  # of the replicas of a node, so that reads can go back in time
+HUGE_S: Final = 5.0
 JUMPS_S: Final = (3600, -600)
 NAMES: Final = ("sqlite", "postgres", "postgres-standby")
 
@@ -76,11 +80,21 @@ async def _node(
         Fault("kill -9", name, node.kill, node.start),
         Fault("pause", name, node.pause, node.resume),
         *of_link(proxy, f"clients of {name}"),
+        Fault("huge write", name, partial(_write_much, node), lambda: None),
     ]
     for jump_s in JUMPS_S if clock.preload else ():
         change = f"clock {'ahead' if jump_s > 0 else 'back'}"
         faults.append(Fault(change, name, partial(clock.set, jump_s), partial(clock.set, 0)))
     return f"http://127.0.0.1:{proxy.port}", faults
+
+
+async def _write_much(node: Node) -> None:
+    """As much as one call takes, on a target of its own; it may fail, as any write may."""
+    target = secrets.randbelow(2**62)
+    writes = [Add("follow", target, source) for source in range(WRITES_MAX)]
+    with contextlib.suppress(Unavailable):
+        async with connect(node.url, timeout_s=HUGE_S) as gs:
+            await gs.session().write(writes, atomic=True)
 
 
 def _sqlite(folder: Path) -> list[Fault]:
