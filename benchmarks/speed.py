@@ -23,6 +23,7 @@ from benchmarks.common import Figure, Wrk, conclude, machine, missing
 
 from groundswell.demo import child
 from groundswell.model import Add, Level
+from groundswell.server.run import free_port
 from groundswell.session import Groundswell
 from groundswell.wiring import connect
 
@@ -89,6 +90,31 @@ class Bench:
 
     async def repeat(self, measure: Callable[[], Awaitable[float]]) -> list[float]:
         return [await measure() for _ in range(self.runs)]
+
+
+@contextlib.asynccontextmanager
+async def bare() -> AsyncIterator[str]:
+    """The address of an endpoint that does nothing."""
+    port = free_port("127.0.0.1", 0)
+    program = str(Path(__file__).with_name("bare.py"))
+    process = await asyncio.create_subprocess_exec(sys.executable, program, str(port))
+    try:
+        while True:
+            with contextlib.suppress(OSError):
+                (await asyncio.open_connection("127.0.0.1", port))[1].close()
+                break
+            await asyncio.sleep(0.05)
+        yield f"http://127.0.0.1:{port}/v1/counts/like/42"
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def yardstick(bench: Bench) -> list[Figure]:
+    """What the machine gives in this hour; targets were set where this is 50,000."""
+    async with bare() as url:
+        rates = await bench.repeat(lambda: bench.wrk(url, 64))
+    return [Figure("an endpoint that does nothing", "requests/s", None, rates)]
 
 
 async def reads(bench: Bench) -> list[Figure]:
@@ -197,7 +223,7 @@ async def main() -> int:
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="groundswell-") as folder:
         bench = Bench(Path(folder), arguments.seconds, arguments.runs)
-        for measure in (reads, writes, visibility, memory):
+        for measure in (yardstick, reads, writes, visibility, memory):
             figures += await measure(bench)
     return conclude(figures, arguments.json)
 
