@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import time
 from random import Random
 
 import msgspec
 import pytest
 
-from groundswell.verify.final import Ending
-from groundswell.verify.history import Op
+import groundswell
+from groundswell.verify.final import Ending, ending
+from groundswell.verify.history import History, Op
 from groundswell.verify.judge import Finding, judge
-from groundswell.verify.shape import LEVELS
-from groundswell.verify.simulation.run import simulate
+from groundswell.verify.shape import LEVELS, Shape
 from groundswell.verify.tally import tally
+from groundswell.verify.workload import Work
 
-OPERATIONS = 500
+OPERATIONS = 1_000
 TAMPERINGS = 4_000
 
 
 @pytest.fixture(scope="module")
 def history() -> tuple[list[Op], Ending]:
-    """Of a run in which nothing went wrong."""
-    outcome = simulate(1, operations=OPERATIONS, faults=False)
-    assert outcome.end is not None
-    return outcome.ops, outcome.end
+    """Of clients on a node in this process, whose replicas differ in age; nothing goes wrong."""
+    return asyncio.run(recorded())
+
+
+async def recorded() -> tuple[list[Op], Ending]:
+    delays_ms = [0, 20, 60]
+    async with groundswell.open("memory://", replicas=3, replica_delay_ms=delays_ms) as node:
+        made = History(time.monotonic_ns)
+        shape = Shape(run=10**12, pause_s=0.002)
+        work = Work([node], made, shape, Random(1))
+        await work.prepare()
+        await work.run(lambda: len(made.ops) >= OPERATIONS)
+        return made.ops, await ending([node], shape, patience_s=30)
 
 
 def broken(findings: list[Finding]) -> set[tuple[str, str]]:
