@@ -83,23 +83,24 @@ async def test_a_store_that_forgets_is_found_out(tmp_path: Path) -> None:
     async with started("sqlite", 1, tmp_path) as topology:
         [kill] = [fault for fault in topology.faults if fault.name == "kill -9"]
         topology.faults[:] = []
-        plan = Plan(seconds=8, seed=1)
+        plan = Plan(seconds=12, seed=1)
         progress = Progress()
         work = asyncio.create_task(verify(topology, plan, progress))
         await until(lambda: progress.elapsed_s > 2, "clients at work")
-        await restored(tmp_path, kill)
+        await restored(tmp_path, kill, progress)
         report: Report = await work
     assert report.verdict == "failed"
     broken = {one.name for one in report.findings if one.violation is not None}
     assert "nothing acknowledged is lost" in broken
 
 
-async def restored(folder: Path, kill: Fault) -> None:
-    """Kill the node, let a second of work be forgotten, and start it again."""
+async def restored(folder: Path, kill: Fault, progress: Progress) -> None:
+    """Kill the node, let some work be forgotten, and start it again."""
     await act(kill.inject)
     kept = {file: file.read_bytes() for file in store_files(folder)}
     await act(kill.heal)
-    await asyncio.sleep(1.5)
+    done = progress.operations
+    await until(lambda: progress.operations > done + 60, "work")
     await act(kill.inject)
     for file in store_files(folder):
         file.unlink()
@@ -123,7 +124,7 @@ def store_files(folder: Path) -> list[Path]:
 def test_a_deployment_is_verified_and_its_own_data_left_alone(tmp_path: Path) -> None:
     with nodes.running(tmp_path, "--replicas", "2") as node:
         assert node.request("PUT", "/v1/edges/like/1/1").status == 200
-        done = run(tmp_path, "--url", node.url, "--seconds", 4, "--sessions", 6)
+        done = run(tmp_path, "--url", node.url, "--seconds", 8, "--sessions", 6)
         assert done.returncode == 0, done
         assert "PASSED" in done.stdout
         assert "No faults were injected." in done.stdout

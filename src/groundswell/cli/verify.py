@@ -116,7 +116,7 @@ def _kept(path: Path | None) -> contextlib.AbstractContextManager[IO[bytes] | No
     if path is None:
         return contextlib.nullcontext()
     try:
-        return path.open("wb")
+        return path.open("wb", buffering=0)  # a line is there before the next request
     except OSError as error:
         raise BadSettings(f"The history {path} cannot be written: {error.strerror}.") from error
 
