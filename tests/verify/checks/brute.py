@@ -11,7 +11,7 @@ from groundswell.verify.checks.facts import Violation
 from groundswell.verify.history import NEVER
 
 History = TypeVar("History")
-LEAST_SHARE = 0.15  # of the histories, with a violation and without
+LEAST_SHARE = 0.2  # of the histories, with a violation and without
 
 
 class Call(NamedTuple):

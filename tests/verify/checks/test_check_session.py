@@ -22,8 +22,8 @@ def drawn(draw: random.Random) -> list[Step]:
     steps: list[Step] = []
     values: dict[str, list[int | None]] = {"x": [None], "y": [None]}
     lag, sessions, keys = (
-        draw.choice([0, 6, 8]),
-        draw.choice([1, 1, 1, 2]),
+        draw.choice([0, 6, 8, 8]),
+        draw.choice([1, 1, 1, 1, 2]),
         draw.choice(["x", "x", "xy"]),
     )
     for op in range(draw.randint(6, 11)):
