@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -310,6 +311,18 @@ def test_migrating_again_changes_nothing(path: str) -> None:
         assert connection.execute("SELECT count(*) FROM identity").fetchone() == (1,)
         assert connection.execute("SELECT count(*) FROM head").fetchone() == (1,)
     assert len(Path(path).read_bytes()) == len(before)
+
+
+def test_migrating_waits_for_whoever_writes_to_a_file_that_is_not_yet_in_wal_mode(
+    path: str,
+) -> None:
+    with contextlib.closing(sqlite3.connect(path, check_same_thread=False)) as other:
+        other.execute("PRAGMA user_version = 0")
+        other.execute("BEGIN IMMEDIATE")
+        ending = threading.Timer(0.3, other.rollback)
+        ending.start()
+        assert migrate(path) == (0, len(schema.migrations()))
+        ending.join()
 
 
 def test_processes_that_migrate_at_once_make_one_schema(path: str) -> None:

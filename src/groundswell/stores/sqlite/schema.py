@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -48,8 +49,7 @@ def connect(path: str, *, writer: bool) -> sqlite3.Connection:
         path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
     )
     try:
-        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-        if mode != "wal":
+        if _to_wal(connection) != "wal":
             raise StoreUnusable(f"{path}: this file system does not support SQLite's WAL mode.")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB if writer else CACHE_KIB // 4}")
@@ -59,6 +59,20 @@ def connect(path: str, *, writer: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _to_wal(connection: sqlite3.Connection) -> str:
+    """The mode it has then. SQLite itself does not wait here for a writer of a file not yet in WAL mode."""
+    deadline_s = time.monotonic() + BUSY_S
+    while True:
+        try:
+            [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            return str(mode)
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorname.startswith("SQLITE_BUSY")
+            if not busy or time.monotonic() > deadline_s:
+                raise
+        time.sleep(BUSY_S / 500)
 
 
 def migrations() -> list[str]:
