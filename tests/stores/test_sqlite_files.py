@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +22,7 @@ from groundswell.model import Add, Counter, Key, Put, Tally
 from groundswell.store import Batch, Store, Window
 from groundswell.stores.sqlite import SqliteStore, migrate, schema
 from groundswell.testing.base import KINDS, check_settled, commit, count, drain, follow, json
+from groundswell.verify import disk
 
 pytestmark = pytest.mark.anyio
 
@@ -246,19 +245,14 @@ def test_an_empty_file_becomes_a_store(path: str) -> None:
 
 
 @contextlib.contextmanager
-def mounted(folder: Path, size: str) -> Iterator[None]:
+def mounted(folder: Path, mib: int) -> Iterator[None]:
     """A small file system of its own at `folder`."""
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("needs root and mount(8), for a small file system of its own")
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True
-    )
-    if done.returncode:
-        pytest.skip(f"mounting is not permitted here: {done.stderr.decode().strip()}")
+    if reason := disk.mount(folder, mib << 20):
+        pytest.skip(reason)
     try:
         yield
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        disk.unmount(folder)
 
 
 async def _make_store(path: str) -> None:
@@ -268,7 +262,7 @@ async def _make_store(path: str) -> None:
 
 
 def test_a_file_on_a_read_only_file_system(tmp_path: Path, path: str) -> None:
-    with mounted(tmp_path, "1m"):
+    with mounted(tmp_path, 1):
         asyncio.run(_make_store(path))
         subprocess.run(["mount", "-o", "remount,ro", str(tmp_path)], check=True)
         before = contents(tmp_path)
@@ -422,7 +416,7 @@ async def _check_goes_on(store: Store, acknowledged: int) -> None:
 
 
 async def test_a_full_disk_refuses_the_write_and_nothing_else(tmp_path: Path, path: str) -> None:
-    with mounted(tmp_path, "4m"):
+    with mounted(tmp_path, 4):
         ballast = tmp_path / "ballast"
         ballast.write_bytes(bytes(2 * 2**20))
         store = SqliteStore(path, KINDS)

@@ -12,11 +12,13 @@ import pytest
 
 import nodes
 from clusters import missing
+from groundswell.errors import Unavailable
 from groundswell.verify.history import load
 from groundswell.verify.nemesis import Act, Fault
 from groundswell.verify.run import Plan, Progress, Report, verify
 from groundswell.verify.shape import LEVELS
 from groundswell.verify.topology import started
+from groundswell.wiring import connect
 from pg_nodes import until
 
 needs_server = pytest.mark.skipif(bool(missing()), reason=missing() or "PostgreSQL is there")
@@ -74,6 +76,30 @@ async def test_a_failover_loses_nothing_that_was_acknowledged(tmp_path: Path, se
     assert len(again) == len(LEVELS)
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["sqlite", pytest.param("postgres", marks=needs_server)])
+async def test_a_full_disk_costs_nothing_that_was_acknowledged(
+    tmp_path: Path, seed: int, name: str
+) -> None:
+    async with started(name, 1, tmp_path) as topology:
+        full = next((fault for fault in topology.faults if fault.name == "disk full"), None)
+        if full is None:
+            pytest.skip("this user may not mount a small file system")
+        async with connect(topology.urls[0], timeout_s=5) as gs:
+            plan = Plan(seconds=12, seed=seed, sessions=2)
+            progress = Progress()
+            work = asyncio.create_task(verify(topology, plan, progress))
+            await until(lambda: progress.elapsed_s > 2, "clients at work")
+            await act(full.inject)
+            with pytest.raises(Unavailable):
+                for n in range(1_000):
+                    await gs.session().put(f"big{n}", "t", {"text": "x" * 60_000})
+            await act(full.heal)
+        report = await work
+    assert not [one for one in report.findings if one.violation is not None], report.witnesses
+    assert report.converged_s is not None
+
+
 # --- what is wrong is seen ------------------------------------------------------------------------
 
 
@@ -115,7 +141,7 @@ async def act(change: Act) -> None:
 
 
 def store_files(folder: Path) -> list[Path]:
-    return list(folder.glob("groundswell.db*"))
+    return list((folder / "store").glob("groundswell.db*"))
 
 
 # --- a deployment that is there -------------------------------------------------------------------

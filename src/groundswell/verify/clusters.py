@@ -24,6 +24,7 @@ from typing import Any, Self
 import psycopg
 
 from groundswell.errors import StoreUnusable
+from groundswell.verify.disk import mount
 
 START_S = 60.0  # generous: the machine may be busy, and a killed server has to recover first
 STOP_S = 30.0
@@ -50,6 +51,7 @@ while
 do sleep 0.02; done
 memory=$(awk 'NR == 7 { print $2 }' "$0/data/postmaster.pid")
 [ "$memory" ] && ipcrm -m "$memory"
+mountpoint -q "$0" && umount "$0"
 rm -rf "$0"
 """
 
@@ -118,7 +120,8 @@ class Cluster:
     """A server of its own, running from the start; may be stopped, killed, paused, followed.
 
     It works as in production, with fsync; `settings` are those of postgresql.conf. In memory,
-    where there is room, a database is made in a tenth of the time.
+    where there is room, a database is made in a tenth of the time. `disk` bytes are a file system of
+    its own, which can be filled up, if this user may mount one.
     """
 
     def __init__(
@@ -127,11 +130,13 @@ class Cluster:
         *,
         settings: Mapping[str, object] | None = None,
         in_memory: bool = False,
+        disk: int = 0,
         primary: Cluster | None = None,
     ) -> None:
         self.installation = installation
         self.in_memory = in_memory
         self.folder = _folder(in_memory)
+        self.small = bool(disk) and not _mounted(self.folder, disk)
         self.name = self.folder.name  # under which a primary knows a standby
         self.port = _free_port()
         self.password: str = primary.password if primary else secrets.token_hex(8)
@@ -257,6 +262,17 @@ class Cluster:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, number)
 
+    def revive(self) -> None:
+        """Wait until it answers, and start it again if it has given up."""
+        assert self._process is not None
+        try:
+            self._until("SELECT true")
+        except StoreUnusable:
+            if self._process.poll() is None:
+                raise
+            self.kill()
+            self.start()
+
     def standby(self, *, settings: Mapping[str, object] | None = None) -> Cluster:
         """A new one with the same settings that streams from this one, and is closed with it."""
         made = Cluster(
@@ -366,6 +382,11 @@ def _folder(in_memory: bool) -> Path:
     if os.geteuid() == 0:
         os.chown(made, _user().pw_uid, _user().pw_gid)
     return made
+
+
+def _mounted(folder: Path, size: int) -> str:
+    """Why there is no file system of its own for whoever runs the servers; empty if there is."""
+    return mount(folder, size, mode="700", uid=_user().pw_uid, gid=_user().pw_gid)
 
 
 def _free_port() -> int:

@@ -12,13 +12,15 @@ import msgspec
 import psycopg
 
 from groundswell import config, wiring
+from groundswell.verify import disk
 from groundswell.verify.clusters import Cluster, installations
 from groundswell.verify.nemesis import Fault
 from groundswell.verify.proxy import Proxy
 
 SLOW_S: Final = 0.2
 DATABASE: Final = "verify"
-SETTINGS: Final = {"max_connections": 200}
+SETTINGS: Final = {"max_connections": 200, "max_wal_size": "256MB"}
+DISK: Final = 1 << 30  # bytes, of a primary that is alone
 _NO_LIKES: Final = "LOCK TABLE groundswell.edge_like IN SHARE MODE"
 _NO_ROLLUPS: Final = "LOCK TABLE groundswell.rollup IN SHARE MODE"
 
@@ -57,7 +59,9 @@ class Servers:
     @classmethod
     async def started(cls, stack: contextlib.AsyncExitStack, *, standby: bool) -> Servers:
         """With a database that is migrated; ended with the stack."""
-        primary = await asyncio.to_thread(Cluster, installations()[0], settings=SETTINGS)
+        primary = await asyncio.to_thread(
+            Cluster, installations()[0], settings=SETTINGS, disk=0 if standby else DISK
+        )
         stack.callback(primary.close)  # and all that stream from it
         primary.create_database(DATABASE)
         await wiring.migrate(config.load_only({"store": primary.url(DATABASE)}))
@@ -97,6 +101,9 @@ class Servers:
             Fault("locked table", "primary", partial(self._begin, _NO_LIKES), self._roll_back),
             Fault("no rollups", "primary", partial(self._begin, _NO_ROLLUPS), self._roll_back),
         ]
+        if self._primary.small:
+            full, room = _thread(self._fill), _thread(self._make_room)
+            found.append(Fault("disk full", "primary", full, room, alone=True))
         if self._standby is None:
             return found
         return [
@@ -128,6 +135,13 @@ class Servers:
 
     def _resume(self) -> None:
         self._primary.resume()
+
+    def _fill(self) -> None:
+        disk.fill(self._primary.folder)
+
+    def _make_room(self) -> None:
+        disk.free(self._primary.folder)
+        self._primary.revive()
 
     async def _fail_over(self) -> None:
         """The primary is gone for good, and the standby is the new one: what was acknowledged is there."""

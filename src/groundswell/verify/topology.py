@@ -14,6 +14,7 @@ import msgspec
 
 from groundswell.errors import BadSettings, Unavailable
 from groundswell.model import WRITES_MAX, Add
+from groundswell.verify import disk
 from groundswell.verify.clock import WallClock
 from groundswell.verify.clusters import missing
 from groundswell.verify.nemesis import Fault
@@ -25,6 +26,7 @@ from groundswell.wiring import connect
 REPLICAS: Final = 3
 DELAYS_MS: Final = "0,40,150"  # of the replicas of a node, so that reads can go back in time
 HUGE_S: Final = 5.0
+DISK: Final = 256 << 20  # bytes, of a SQLite file
 JUMPS_S: Final = (3600, -600)
 NAMES: Final = ("sqlite", "postgres", "postgres-standby")
 
@@ -45,8 +47,8 @@ async def started(name: str, nodes: int, folder: Path) -> AsyncIterator[Topology
     """
     async with contextlib.AsyncExitStack() as stack:
         if name == "sqlite":
-            store, faults = f"sqlite:///{folder / 'groundswell.db'}", _sqlite(folder)
-            places = [Place({"store": store}, []) for _ in range(nodes)]
+            where, faults = _sqlite(stack, folder)
+            places = [Place({"store": f"sqlite:///{where}"}, []) for _ in range(nodes)]
         elif name in NAMES:
             if reason := missing():
                 raise BadSettings(f"--topology {name} cannot be started: {reason}.")
@@ -97,13 +99,16 @@ async def _write_much(node: Node) -> None:
             await gs.session().write(writes, atomic=True)
 
 
-def _sqlite(folder: Path) -> list[Fault]:
-    """Another program that holds the file's only write lock."""
+def _sqlite(stack: contextlib.AsyncExitStack, folder: Path) -> tuple[Path, list[Fault]]:
+    """The file, and what befalls it: another program that holds its only write lock, a full disk."""
+    home = folder / "store"
+    home.mkdir()
+    file = home / "groundswell.db"
     held: list[sqlite3.Connection] = []
 
     def lock() -> None:
         with contextlib.suppress(sqlite3.OperationalError):  # locked, as it may well be
-            other = sqlite3.connect(folder / "groundswell.db", isolation_level=None, timeout=1)
+            other = sqlite3.connect(file, isolation_level=None, timeout=1)
             held.append(other)
             other.execute("BEGIN IMMEDIATE")
 
@@ -111,7 +116,12 @@ def _sqlite(folder: Path) -> list[Fault]:
         while held:
             held.pop().close()
 
-    return [Fault("long transaction", "store", lock, unlock)]
+    faults = [Fault("long transaction", "store", lock, unlock)]
+    if not disk.mount(home, DISK):
+        stack.callback(disk.unmount, home)
+        full, room = partial(disk.fill, home), partial(disk.free, home)
+        faults.append(Fault("disk full", "store", full, room, alone=True))
+    return file, faults
 
 
 def running(urls: Sequence[str]) -> Topology:
