@@ -223,16 +223,7 @@ def stream_event(news: News, kinds: Kinds, served_by: str, now_s: float) -> Stre
 
 def edge_answer(edge: Edge, read: ReadInfo) -> EdgeAnswer:
     """One edge that was read."""
-    return EdgeAnswer(
-        kind=edge.kind,
-        target=edge.target,
-        source=edge.source,
-        created_ms=edge.created_ms,
-        value=edge.value,
-        data=edge.data,
-        expires_ms=edge.expires_ms,
-        read=read,
-    )
+    return EdgeAnswer(**asdict(edge_item(edge)), kind=edge.kind, read=read)
 
 
 def edge_item(edge: Edge) -> EdgeItem:

@@ -179,19 +179,6 @@ class TallyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: str | None = None
 
 
-class EdgeAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One edge."""
-
-    kind: str
-    target: Id
-    source: Id
-    created_ms: int  # Unix time
-    read: ReadInfo
-    value: int | None = None
-    data: Data = None
-    expires_ms: int | None = None  # of a claim: Unix time from which it counts for nothing
-
-
 class ListQuery(ReadOptions, frozen=True, kw_only=True):
     """Which part of a list: since <= created_ms < until, from the cursor on."""
 
@@ -212,10 +199,17 @@ class EdgeItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     target: Id
     source: Id
-    created_ms: int
+    created_ms: int  # Unix time
     value: int | None = None
     data: Data = None
-    expires_ms: int | None = None
+    expires_ms: int | None = None  # of a claim: Unix time from which it counts for nothing
+
+
+class EdgeAnswer(EdgeItem, frozen=True, kw_only=True, omit_defaults=True):
+    """One edge, and how it was read."""
+
+    kind: str
+    read: ReadInfo
 
 
 class EdgesAnswer(msgspec.Struct, frozen=True):
