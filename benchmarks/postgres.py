@@ -25,7 +25,9 @@ from benchmarks import postgres_rollups as rollups
 from benchmarks.common import Figure, Wrk, conclude, machine, missing
 from benchmarks.postgres_bulk import bulk
 from benchmarks.postgres_http import CLIENTS, Bench, latencies, single_likes
-from benchmarks.postgres_server import Server, running, sync_ms
+from benchmarks.postgres_server import Server, running
+
+from groundswell.bench.servers import sync_ms
 
 PARTS: Final = ("likes", "bulk", "latency", "rollups", "stall")
 

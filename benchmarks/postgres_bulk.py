@@ -10,9 +10,9 @@ from typing import Final
 
 import psycopg
 from benchmarks.common import Figure
-from benchmarks.keepalive import Client, request
 from benchmarks.postgres_http import Bench
 
+from groundswell.bench.keepalive import Client, request
 from groundswell.demo import child
 from groundswell.stores.postgres.queues import Queue
 

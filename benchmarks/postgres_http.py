@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
-import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Final
 
 import msgspec
 from benchmarks.common import Figure, Load, Wrk
-from benchmarks.keepalive import Client, request
-from benchmarks.postgres_peer import SCHEMA
 from benchmarks.postgres_server import Server
 
+from groundswell.bench.keepalive import Client, request
+from groundswell.bench.peers.inline import Inline
+from groundswell.bench.servers import HOST, listening
+from groundswell.bench.systems import program
 from groundswell.demo import child
+from groundswell.server.run import free_port
 from groundswell.stores.postgres.queues import Queue
 
 CLIENTS: Final = (64, 256)
 POOLS: Final = (1, 4, 8, 16)  # sizes that the peer is tried with
 PROBES: Final = 2_000  # at most, in one run
-START_S: Final = 20.0
 SETTLE: Final = 100  # looks, a tenth of a second apart
 
 TRUTH: Final = """
@@ -85,15 +83,16 @@ class Bench:
         )
 
     async def peer(
-        self, clients: int, pool: int, *options: str, seconds: float | None = None
+        self, clients: int, pool: int, name: str = "inline", seconds: float | None = None
     ) -> Load:
-        """Through the naive endpoint."""
+        """Through the naive endpoint, or `inline-cte`."""
         with self.server.empty() as url:
             with self.server.connect(url) as connection:
-                connection.execute(SCHEMA.encode())
-            arguments = ["--store", url, "--pool", str(pool), *options]
-            async with peer_process("postgres_peer.py", arguments) as address:
-                done = await self.load(address, clients, "/likes", seconds)
+                connection.execute(Inline.SCHEMA.encode())
+                connection.execute("INSERT INTO posts (id) VALUES (1)")
+            options = ["--store", url, "--pool", str(pool)]
+            async with listens(lambda port: program(name, [*options, "--port", port])) as address:
+                done = await self.load(address, clients, "/v1/edges/like", seconds)
             with self.server.connect(url) as connection:
                 [[edges, counted]] = connection.execute(
                     "SELECT (SELECT count(*) FROM likes), sum(like_count) FROM posts"
@@ -104,35 +103,14 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def peer_process(script: str, arguments: list[str]) -> AsyncIterator[str]:
-    """A peer in a process of its own; its address."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        str(Path(__file__).with_name(script)),
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert process.stdout is not None
-        line = (await asyncio.wait_for(process.stdout.readline(), START_S)).decode()
-        found = re.search(r"http://[^\s:]+:(\d+)", line)
-        if found is None:
-            raise RuntimeError("the peer did not start")
-        async with asyncio.timeout(START_S):
-            while not await _listens(int(found[1])):  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(0.02)
-        yield found[0]
-    finally:
-        process.send_signal(signal.SIGTERM)
-        await process.wait()
-
-
-async def _listens(port: int) -> bool:
-    with contextlib.suppress(OSError):
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.close()
-        return True
-    return False
+async def listens(
+    started: Callable[[str], contextlib.AbstractAsyncContextManager[int]],
+) -> AsyncIterator[str]:
+    """A peer in a process of its own, started on the port that it is told; its address."""
+    port = free_port(HOST, 0)
+    async with started(str(port)):
+        await listening(port)
+        yield f"http://{HOST}:{port}"
 
 
 def count(client: Client, target: int, level: str) -> int:
@@ -161,9 +139,9 @@ async def single_likes(bench: Bench, target: float) -> list[Figure]:
         pool = await best_pool(bench, clients)
         done: dict[str, list[Load]] = {}
         for _ in range(bench.runs):
-            peers = {f"peer, pool of {pool}": (), "peer, one statement": ("--one-statement",)}
-            for name, options in peers.items():
-                done.setdefault(name, []).append(await bench.peer(clients, pool, *options))
+            peers = {f"peer, pool of {pool}": "inline", "peer, one statement": "inline-cte"}
+            for label, name in peers.items():
+                done.setdefault(label, []).append(await bench.peer(clients, pool, name))
             for queue in queues:
                 done.setdefault(queue, []).append(await bench.likes(queue, clients))
             two = await bench.likes(queues[0], clients, workers=2)

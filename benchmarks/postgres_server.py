@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
-import statistics
-import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
 
+from groundswell.bench.servers import SETTINGS
 from groundswell.kinds import Kinds
 from groundswell.stores import postgres
 from groundswell.stores.postgres.queues import Queue
-
-# What the package's defaults are too small for; everything else, fsync above all, is as installed.
-SETTINGS: Final = {"shared_buffers": "512MB", "max_wal_size": "4GB", "max_connections": 200}
-SYNCS: Final = 200
-PAGE: Final = 8192
 
 
 class Server:
@@ -76,18 +68,6 @@ def running(url: str | None) -> Iterator[Server]:
         raise SystemExit(why)
     with clusters.Cluster(clusters.installations()[0], settings=SETTINGS) as cluster:
         yield Server(cluster.url())
-
-
-def sync_ms() -> float:
-    """How long this disk takes to make a page durable: the least that a commit costs."""
-    took: list[float] = []
-    with tempfile.NamedTemporaryFile(prefix="groundswell-") as file:
-        for _ in range(SYNCS):
-            os.pwrite(file.fileno(), os.urandom(PAGE), 0)
-            began_s = time.perf_counter()
-            os.fdatasync(file.fileno())
-            took.append((time.perf_counter() - began_s) * 1000)
-    return statistics.median(took)
 
 
 def memory_kib(pid: int, what: str) -> int:

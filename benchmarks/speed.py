@@ -21,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.common import Figure, Wrk, conclude, machine, missing
 
+from groundswell.bench.servers import listening
+from groundswell.bench.systems import program
 from groundswell.demo import child
 from groundswell.model import Add, Level
 from groundswell.server.run import free_port
@@ -96,18 +98,9 @@ class Bench:
 async def bare() -> AsyncIterator[str]:
     """The address of an endpoint that does nothing."""
     port = free_port("127.0.0.1", 0)
-    program = str(Path(__file__).with_name("bare.py"))
-    process = await asyncio.create_subprocess_exec(sys.executable, program, str(port))
-    try:
-        while True:
-            with contextlib.suppress(OSError):
-                (await asyncio.open_connection("127.0.0.1", port))[1].close()
-                break
-            await asyncio.sleep(0.05)
-        yield f"http://127.0.0.1:{port}/v1/counts/like/42"
-    finally:
-        process.kill()
-        await process.wait()
+    async with program("bare", ["--port", str(port)]):
+        await listening(port)
+        yield f"http://127.0.0.1:{port}/v1/counts/like/1"
 
 
 async def yardstick(bench: Bench) -> list[Figure]:

@@ -25,11 +25,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(1, str(Path(__file__).parents[1] / "tests"))
 
 from benchmarks.common import Figure, Load, Wrk, conclude, machine, missing
-from benchmarks.keepalive import Client, request
-from benchmarks.postgres_http import peer_process
-from benchmarks.postgres_server import Server, running, sync_ms
+from benchmarks.postgres_http import listens
+from benchmarks.postgres_server import Server, running
 from benchmarks.transfers_peer import SCHEMA
 
+from groundswell.bench.keepalive import Client, request
+from groundswell.bench.servers import sync_ms
+from groundswell.bench.systems import process
 from groundswell.demo import child
 from groundswell.stores.postgres.queues import Queue
 
@@ -100,8 +102,9 @@ class Bench:
                     "INSERT INTO accounts VALUES ('stock', %s, 0), ('mint', -%s, NULL)",
                     [STOCK, STOCK],
                 )
-            arguments = ["--store", url, "--pool", str(pool)]
-            async with peer_process("transfers_peer.py", arguments) as address:
+            script = str(Path(__file__).with_name("transfers_peer.py"))
+            arguments = [sys.executable, script, "--store", url, "--pool", str(pool)]
+            async with listens(lambda port: process([*arguments, "--port", port])) as address:
                 done = await self._wrk(address, clients, seconds, PEER, buyers=BUYERS)
             await self.check(
                 url,

@@ -1,6 +1,6 @@
 """The peer of benchmarks/transfers.py: a transfer as everybody writes it first.
 
-    python benchmarks/transfers_peer.py --store URL --pool 4
+    python benchmarks/transfers_peer.py --store URL --port 8081 --pool 4
 
 One transaction: the id is noted, both accounts are locked with SELECT ... FOR UPDATE in the order of their
 ids, the balance is looked at, and two updates move the amount.
@@ -11,16 +11,11 @@ Needs the tables of `SCHEMA`.
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 from typing import Any, Final
 
-import asyncpg  # type: ignore[import-untyped]
 import uvloop
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from benchmarks.postgres_peer import listen
+from groundswell.bench.peers.endpoint import listen, pool_of
 
 SCHEMA: Final = """
     CREATE TABLE accounts (id text PRIMARY KEY, balance bigint NOT NULL, floor bigint);
@@ -61,15 +56,16 @@ class App:
             return True
 
 
-async def serve(url: str, connections: int) -> None:
-    pool = await asyncpg.create_pool(url, min_size=connections, max_size=connections)
-    await listen(App(pool))
+async def serve(url: str, port: int, connections: int) -> None:
+    pool = await pool_of(url, connections)
+    await listen(App(pool), port)
     pool.terminate()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--store", required=True)
+    parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--pool", type=int, default=4)
     arguments = parser.parse_args()
-    uvloop.run(serve(arguments.store, arguments.pool))
+    uvloop.run(serve(arguments.store, arguments.port, arguments.pool))

@@ -23,6 +23,7 @@ COMMANDS: Final = {
     **dict.fromkeys(("serve", "migrate", "status", "key"), "serving"),
     **dict.fromkeys(("demo", "replay"), "spike"),
     **dict.fromkeys(("verify", "history"), "verify"),
+    "bench": "bench",
 }
 
 app = typer.Typer(

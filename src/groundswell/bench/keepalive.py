@@ -10,13 +10,17 @@ from urllib.parse import urlsplit
 TIMEOUT_S: Final = 30.0
 CHUNK: Final = 1 << 18
 
+_TOKEN: Final = re.compile(rb"\r\ngroundswell-session: *([^\r]+)", re.IGNORECASE)
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
-def request(method: str, path: str, body: bytes = b"") -> bytes:
-    """A request as it is sent."""
+def request(method: str, path: str, body: bytes = b"", token: str = "") -> bytes:
+    """A request as it is sent, in the session of the token if there is one."""
     kind = "Content-Type: application/json\r\n" if body else ""
-    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\n{kind}Content-Length: {len(body)}\r\n\r\n"
+    session = f"Groundswell-Session: {token}\r\n" if token else ""
+    head = (
+        f"{method} {path} HTTP/1.1\r\nHost: x\r\n{kind}{session}Content-Length: {len(body)}\r\n\r\n"
+    )
     return head.encode() + body
 
 
@@ -25,8 +29,8 @@ class Client:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        assert parts.hostname is not None
-        self._socket = socket.create_connection((parts.hostname, parts.port or 80), TIMEOUT_S)
+        self._socket = socket.create_connection((str(parts.hostname), parts.port or 80), TIMEOUT_S)
+        self.token = ""  # of the last answer
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self) -> Self:
@@ -36,6 +40,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
+        """Close it."""
         self._socket.close()
 
     def send(self, raw: bytes) -> bytes:
@@ -47,6 +52,8 @@ class Client:
         length = _LENGTH.search(got, 0, end)
         if not got.startswith(b"HTTP/1.1 200") or length is None:
             raise RuntimeError(f"refused: {got[:500]!r}")
+        if token := _TOKEN.search(got, 0, end):
+            self.token = token[1].decode()
         parts = [got[end + 4 :]]
         left = int(length[1]) - len(parts[0])
         while left > 0:

@@ -1,0 +1,38 @@
+"""`likes`: everybody likes one post, one like in a request."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Final
+
+from groundswell.bench import check, measure
+from groundswell.bench.load import wrk
+from groundswell.bench.measure import Bench
+from groundswell.bench.results import Run
+from groundswell.bench.systems import PEERS, SYSTEMS, Tuning
+from groundswell.bench.workload import Way, Workload
+
+CLIENTS: Final = 64
+
+
+async def like(bench: Bench, system: str, tuning: Tuning | None = None) -> Run:
+    """Distinct likes of post 1 for some seconds, on a new store."""
+    tuned = tuning or bench.tunings.get(system)
+    async with SYSTEMS[system].running(bench.databases, tuned) as running:
+        await check.before(system, running)
+        load = wrk(
+            *(bench.folder, running.url, "likes", 1, time.time_ns() // 1_000_000 % 10**9 * 10**6),
+            clients=CLIENTS,
+            seconds=bench.seconds,
+        )
+        return await measure.likes(system, running, load)
+
+
+LIKES: Final = Workload(
+    "likes",
+    "One hot post, one like in a request",
+    "likes",
+    [Way(name, name, partial(like, system=name)) for name in ("groundswell", *PEERS)],
+    f"{CLIENTS} clients that each wait for the answer; every like is by somebody else.",
+)
