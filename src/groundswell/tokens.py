@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from groundswell.consistency import Level
@@ -11,6 +12,10 @@ from groundswell.store import Committed, Refused, Store
 
 TOKENS_MAX: Final = 16  # in one call
 EFFECTS_LISTED: Final = 16  # of one write, in a session token
+
+# A session asks many times with the same token: until its reads show something newer, or it writes. What
+# cannot be read is not kept, so that the texts are short.
+_decoded: Final = lru_cache(maxsize=1024)(SessionToken.decode)
 
 
 class Tokens:
@@ -27,9 +32,9 @@ class Tokens:
         texts = tokens.split(",")
         if len(texts) > TOKENS_MAX:
             raise BadToken(f"{len(texts)} session tokens were sent; the limit is {TOKENS_MAX}.")
-        session = SessionToken.decode(texts[0].strip())
+        session = _decoded(texts[0].strip())
         for text in texts[1:]:
-            session = session.merge(SessionToken.decode(text.strip()))
+            session = session.merge(_decoded(text.strip()))
         if session.store != self._store.identity:
             raise BadToken("The session token comes from another store; start a new session.")
         return session
