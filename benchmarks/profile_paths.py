@@ -34,6 +34,7 @@ PATHS: Final = ("like", "bulk", "count", "page")
 CLIENTS: Final = 64
 RATE: Final = 200  # looks a second
 SHOWN: Final = 14
+TURN: Final = 10_000_000  # fans
 ENOUGH: Final = 1_000_000  # requests, more than there is time for
 
 
@@ -62,7 +63,7 @@ async def look(pid: int, seconds: float, file: Path) -> Profile:
         stack, _, count = line.rpartition(" ")
         frames = [re.sub(r":\d+\)$", ")", frame) for frame in stack.split(";")]
         looks += int(count)
-        found.own[frames[-1]] += int(count)
+        found.own[frames[-1] or "no Python: the HTTP server's threads"] += int(count)
         for frame in {frame for frame in frames if "groundswell" in frame}:
             found.below[frame] += int(count)
     return found._replace(looks=looks)
@@ -78,12 +79,12 @@ async def pace(folder: Path) -> float:
         return (await wrk(folder, url, "cycle", file, clients=CLIENTS, seconds=2)).rate
 
 
-async def load(path: str, running: Running, folder: Path, seconds: float) -> Load:
-    """What the path is asked for."""
+async def load(path: str, running: Running, folder: Path, seconds: float, turn: int) -> Load:
+    """What the path is asked for; in every turn by others."""
     if path == "like":
         arguments: tuple[object, ...] = ("likes", 1, time.time_ns() // 10**6 % 10**9 * 10**6)
     elif path == "bulk":
-        arguments = ("follows", ENOUGH, day.ROWS, 0)
+        arguments = ("follows", ENOUGH, day.ROWS, turn * TURN)
     else:
         asked = [request("GET", "/v1/counts/like/1")]
         if path == "page":
@@ -106,8 +107,8 @@ async def profile(path: str, there: Databases, folder: Path, seconds: float) -> 
             await asyncio.to_thread(check.settle, "groundswell", running.url, {1: page.LIKES})
         [pid] = running.program()
         async with Meter(running.program, running.database) as meter:
-            met = await load(path, running, folder, seconds)
-        loading = asyncio.create_task(load(path, running, folder, seconds + 2))
+            met = await load(path, running, folder, seconds, 0)
+        loading = asyncio.create_task(load(path, running, folder, seconds + 2, 1))
         await asyncio.sleep(1)
         found = await look(pid, seconds, folder / "looks")
         await loading

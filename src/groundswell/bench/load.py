@@ -46,11 +46,10 @@ async def wrk(
     *arguments: object,
     clients: int,
     seconds: float,
-    answers: bool = True,
 ) -> Load:
     """One run of `scripts/<script>.lua`, which may end before its time.
 
-    Raises StoreUnusable if anything was refused or broken, unless `answers` is false.
+    Raises StoreUnusable if anything was refused or broken.
     """
     program = folder / f"{script}.lua"
     program.write_text(
@@ -73,7 +72,7 @@ async def wrk(
     if not lines or not lines[-1].startswith("{"):
         raise StoreUnusable(f"wrk did not say what it met: {said[-500:]}")
     load = msgspec.json.decode(lines[-1], type=Load)
-    if answers and (load.refused or load.broken or len(lines) > 1):
+    if load.refused or load.broken or len(lines) > 1:
         raise StoreUnusable(f"wrk met errors on {url}: {said[-500:]}")
     return load
 
