@@ -94,14 +94,14 @@ def held(replica: MemoryReplica, sight: Sight = MINE) -> Item | None:
 def test_a_replica_shows_what_it_was_filled_with() -> None:
     replica = replica_at(5)
     assert held(replica) is None
-    replica.fill_items([MINE], read_at(5, row(9, 8)))
+    now(replica.fill_items([MINE], read_at(5, row(9, 8))))
     assert held(replica) == Item(Counter(2), newest(9, 8), True)
 
 
 @pytest.mark.parametrize("rollup", [5, 6, 9])
 def test_edges_that_did_not_change_since_are_taken_over(rollup: int) -> None:
     replica = replica_at(5)
-    replica.fill_items([MINE], read_at(rollup, row(9, 8, changed=5)))
+    now(replica.fill_items([MINE], read_at(rollup, row(9, 8, changed=5))))
     assert held(replica) == Item(Counter(2), newest(9, 8), True)
 
 
@@ -119,29 +119,29 @@ def test_edges_of_another_state_are_not_taken_over(rollup: int, found: ItemRow) 
     replica = replica_at(5)
     replica.apply(Rollup(6, Revision.upto(60), (CountChange(*ONE, 2, 0),)))  # it knows the count
     replica.standing = replica_at(5).standing
-    replica.fill_items([MINE], read_at(rollup, found))
+    now(replica.fill_items([MINE], read_at(rollup, found)))
     assert held(replica) is None
     assert held(replica, Sight(ONE, None, 2)) is None
 
 
 def test_a_count_is_taken_over_though_its_edges_are_not() -> None:
     replica = replica_at(5)
-    replica.fill_items([MINE], read_at(5, row(9, 8, waiting=True)))
+    now(replica.fill_items([MINE], read_at(5, row(9, 8, waiting=True))))
     assert now(replica.counters([ONE])).rows == [Counter(2)]
     assert held(replica, Sight(ONE)) == Item(Counter(2))
 
 
 def test_what_did_not_exist_yet_is_empty() -> None:
     replica = replica_at(5)
-    replica.fill_items([MINE], read_at(7, row(9, 8, born=6, changed=7, waiting=True)))
+    now(replica.fill_items([MINE], read_at(7, row(9, 8, born=6, changed=7, waiting=True))))
     assert held(replica) == Item(Counter(0), (), False)
 
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_a_change_drops_the_edges_though_the_count_may_be_the_same(count: int) -> None:
     replica = replica_at(5)
-    replica.fill_items([MINE], read_at(5, row(9, 8)))
-    replica.fill_items([Sight(TWO, 7, 2)], read_at(5, row(6, viewer=False)))
+    now(replica.fill_items([MINE], read_at(5, row(9, 8))))
+    now(replica.fill_items([Sight(TWO, 7, 2)], read_at(5, row(6, viewer=False))))
     replica.apply(Rollup(6, Revision.upto(60), (CountChange(*ONE, count, 0),)))
     assert held(replica) is None
     assert held(replica, Sight(TWO, 7, 2)) == Item(Counter(1), newest(6), False)
@@ -152,9 +152,9 @@ def test_the_flags_of_all_viewers_go_with_a_change() -> None:
     """Also where the list comes back without them."""
     replica = replica_at(5)
     for viewer in (7, 8):
-        replica.fill_items([Sight(ONE, viewer, 2)], read_at(5, row(9, 8)))
+        now(replica.fill_items([Sight(ONE, viewer, 2)], read_at(5, row(9, 8))))
     replica.apply(Rollup(6, Revision.upto(60), (CountChange(*ONE, 2, 0),)))
-    replica.fill_items([Sight(ONE, 7, 2)], read_at(6, row(9, 6, changed=6)))
+    now(replica.fill_items([Sight(ONE, 7, 2)], read_at(6, row(9, 6, changed=6))))
     assert held(replica, Sight(ONE, 7, 2)) == Item(Counter(2), newest(9, 6), True)
     assert held(replica, Sight(ONE, None, 2)) == Item(Counter(2), newest(9, 6))
     assert held(replica, Sight(ONE, 8, 2)) is None
@@ -162,7 +162,7 @@ def test_the_flags_of_all_viewers_go_with_a_change() -> None:
 
 def test_a_reset_forgets_everything() -> None:
     replica = replica_at(5)
-    replica.fill_items([MINE], read_at(5, row(9, 8)))
+    now(replica.fill_items([MINE], read_at(5, row(9, 8))))
     replica.reset(1, Rollup(6, Revision.upto(60)))
     assert held(replica) is None
     assert held(replica, Sight(ONE)) is None
@@ -170,12 +170,12 @@ def test_a_reset_forgets_everything() -> None:
 
 def test_a_list_serves_whoever_wants_no_more_than_it_holds() -> None:
     replica = replica_at(5)
-    replica.fill_items([Sight(ONE, None, 3)], read_at(5, row(9, 8, 7, viewer=None)))
+    now(replica.fill_items([Sight(ONE, None, 3)], read_at(5, row(9, 8, 7, viewer=None))))
     for wanted in (1, 2, 3):
         found = held(replica, Sight(ONE, None, wanted))
         assert found == Item(Counter(3), newest(9, 8, 7)[:wanted])
     assert held(replica, Sight(ONE, None, 4)) is None
-    replica.fill_items([Sight(ONE, None, 9)], read_at(5, row(9, 8, 7, 6, viewer=None)))
+    now(replica.fill_items([Sight(ONE, None, 9)], read_at(5, row(9, 8, 7, 6, viewer=None))))
     for wanted in (4, 9, 50):  # there are no more
         found = held(replica, Sight(ONE, None, wanted))
         assert found is not None
@@ -184,7 +184,7 @@ def test_a_list_serves_whoever_wants_no_more_than_it_holds() -> None:
 
 def test_a_viewer_that_was_not_asked_for_is_not_known() -> None:
     replica = replica_at(5)
-    replica.fill_items([MINE], read_at(5, row(9, 8)))
+    now(replica.fill_items([MINE], read_at(5, row(9, 8))))
     assert held(replica, Sight(ONE, 8, 2)) is None
     assert held(replica, Sight(ONE, 7)) == Item(Counter(2), (), True)
 
@@ -201,13 +201,13 @@ def test_lists_and_flags_stay_within_their_bytes() -> None:
     for target in range(500):
         edges = (Newest(1, 5, None, data),)
         found = ItemRow(Item(Counter(1), edges, True), CounterRow(Counter(1), 1, 1), False)
-        replica.fill_items([Sight(("like", target), 7, 1)], read_at(5, found))
+        now(replica.fill_items([Sight(("like", target), 7, 1)], read_at(5, found)))
     listed = sum(
         held(replica, Sight(("like", target), None, 1)) is not None for target in range(500)
     )
     assert 1 <= listed <= 4
     for viewer in range(1000):
-        replica.fill_items([Sight(ONE, viewer, 2)], read_at(5, row(9, 8)))
+        now(replica.fill_items([Sight(ONE, viewer, 2)], read_at(5, row(9, 8))))
     flags = sum(held(replica, Sight(ONE, viewer, 2)) is not None for viewer in range(1000))
     assert 1 <= flags <= 10 * (LISTED_BYTES + 200) // FLAG_BYTES
 

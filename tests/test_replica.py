@@ -132,27 +132,29 @@ def test_all_rows_of_an_answer_belong_to_its_standing() -> None:
 @pytest.mark.parametrize("changed", [0, 1, 5])
 def test_a_row_not_changed_since_is_taken_over(changed: int) -> None:
     replica = replica_at(5)
-    replica.fill_counters(
-        [LIKE], counters_at(8, CounterRow(Counter(3, 7), min(changed, 1), changed))
+    now(
+        replica.fill_counters(
+            [LIKE], counters_at(8, CounterRow(Counter(3, 7), min(changed, 1), changed))
+        )
     )
     assert count(replica) == Counter(3, 7)
 
 
 def test_a_row_changed_since_is_left_to_the_feed() -> None:
     replica = replica_at(5)
-    replica.fill_counters([LIKE], counters_at(8, CounterRow(Counter(3), 2, 6)))
+    now(replica.fill_counters([LIKE], counters_at(8, CounterRow(Counter(3), 2, 6))))
     assert count(replica) is None
 
 
 def test_a_row_born_later_was_zero() -> None:
     replica = replica_at(5)
-    replica.fill_counters([LIKE], counters_at(8, CounterRow(Counter(3, 9), 6, 8)))
+    now(replica.fill_counters([LIKE], counters_at(8, CounterRow(Counter(3, 9), 6, 8))))
     assert count(replica) == Counter(0, 0)
 
 
 def test_a_row_read_before_where_it_stands_is_not_taken() -> None:
     replica = replica_at(5)
-    replica.fill_counters([LIKE], counters_at(4, CounterRow(Counter(3), 1, 1)))
+    now(replica.fill_counters([LIKE], counters_at(4, CounterRow(Counter(3), 1, 1))))
     assert count(replica) is None
 
 
@@ -161,8 +163,8 @@ def test_a_slow_fill_never_overwrites_what_the_feed_brought() -> None:
     slow = counters_at(5, CounterRow(Counter(3), 1, 4))
     late = counters_at(9, CounterRow(Counter(3), 1, 4))
     replica.apply(rollup(6, CountChange("like", 1, 4, 0)))
-    replica.fill_counters([LIKE], slow)
-    replica.fill_counters([LIKE], late)
+    now(replica.fill_counters([LIKE], slow))
+    now(replica.fill_counters([LIKE], late))
     assert count(replica) == Counter(4)
 
 
@@ -171,7 +173,7 @@ def test_a_slow_fill_does_not_come_back_after_the_row_was_forgotten() -> None:
     slow = counters_at(5, CounterRow(Counter(3), 1, 4))
     replica.apply(rollup(6, CountChange("like", 1, 4, 0), CountChange("like", 2, 1, 0)))
     assert count(replica) is None
-    replica.fill_counters([LIKE], slow)
+    now(replica.fill_counters([LIKE], slow))
     assert count(replica) is None
 
 
@@ -181,26 +183,26 @@ def test_a_slow_fill_does_not_come_back_after_the_row_was_forgotten() -> None:
 @pytest.mark.parametrize("data", ["{}", None])
 def test_an_object_that_it_sees_is_taken_over(data: str | None) -> None:
     replica = replica_at(5)
-    replica.fill_documents(["d"], documents_at(8, document(50, 3, data)))
+    now(replica.fill_documents(["d"], documents_at(8, document(50, 3, data))))
     assert held(replica) == document(50, 3, data)
 
 
 def test_a_version_that_it_does_not_see_is_left_to_the_feed() -> None:
     replica = replica_at(5)
-    replica.fill_documents(["d"], documents_at(5, document(51, 2), xid=51))
+    now(replica.fill_documents(["d"], documents_at(5, document(51, 2), xid=51)))
     assert held(replica) is None
 
 
 @pytest.mark.parametrize("row", [None, document(51, 1)])
 def test_an_object_that_did_not_exist_yet_is_known_to_be_absent(row: Document | None) -> None:
     replica = replica_at(5)
-    replica.fill_documents(["d"], documents_at(5, row, xid=60))
+    now(replica.fill_documents(["d"], documents_at(5, row, xid=60)))
     assert held(replica) == Document("d", "", 0, 0, None)
 
 
 def test_an_object_read_before_where_it_stands_is_not_taken() -> None:
     replica = replica_at(5)
-    replica.fill_documents(["d"], documents_at(4, document(40, 1)))
+    now(replica.fill_documents(["d"], documents_at(4, document(40, 1))))
     assert held(replica) is None
 
 
@@ -208,8 +210,8 @@ def test_a_slow_fill_never_overwrites_a_newer_version() -> None:
     replica = replica_at(5)
     slow = documents_at(5, document(50, 1), xid=50)
     replica.apply(rollup(6, documents=(document(60, 2, '{"new":1}'),)))
-    replica.fill_documents(["d"], slow)
-    replica.fill_documents(["d"], documents_at(6, document(50, 1)))
+    now(replica.fill_documents(["d"], slow))
+    now(replica.fill_documents(["d"], documents_at(6, document(50, 1))))
     assert held(replica) == document(60, 2, '{"new":1}')
 
 
@@ -217,8 +219,8 @@ def test_a_deletion_leaves_a_marker_that_a_slow_fill_cannot_undo() -> None:
     replica = replica_at(5)
     slow = documents_at(5, document(50, 1), xid=50)
     replica.apply(rollup(6, documents=(document(60, 2, None),)))
-    replica.fill_documents(["d"], slow)
-    replica.fill_documents(["d"], documents_at(6, document(50, 1)))
+    now(replica.fill_documents(["d"], slow))
+    now(replica.fill_documents(["d"], documents_at(6, document(50, 1))))
     assert held(replica) == document(60, 2, None)
 
 
@@ -366,9 +368,9 @@ def test_every_row_held_is_exact_whatever_was_forgotten_and_filled_late(
             elif action == "fill" and fills:
                 asked, read = fills.pop(draw.randrange(len(fills)))
                 if isinstance(read, Counters):
-                    replica.fill_counters([k for k in asked if isinstance(k, tuple)], read)
+                    now(replica.fill_counters([k for k in asked if isinstance(k, tuple)], read))
                 else:
-                    replica.fill_documents([i for i in asked if isinstance(i, str)], read)
+                    now(replica.fill_documents([i for i in asked if isinstance(i, str)], read))
             elif action == "reset":
                 replica.reset(1, world.rollups[-1])
             some = draw.sample(world.keys, draw.randrange(5)), draw.sample(world.ids, 2)

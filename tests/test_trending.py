@@ -110,7 +110,7 @@ async def test_a_count_that_the_replica_shows_is_what_it_grows_from() -> None:
     await rig.likes(1, range(800))
     rig.restart()
     await rig.follower.step()
-    rig.replica.fill_counters([("like", 1)], await rig.store.counters([("like", 1)]))
+    await rig.replica.fill_counters([("like", 1)], await rig.store.counters([("like", 1)]))
     await rig.likes(1, range(800, 803))
     assert rig.top() == [(1, 3, 803)]
     assert rig.exact

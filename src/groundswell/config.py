@@ -18,6 +18,7 @@ from groundswell.kinds import BUILT_IN, Kind, Kinds
 
 PREFIX: Final = "GROUNDSWELL_"
 POSTGRESQL: Final = ("postgresql", "postgres")  # schemes of its URLs
+REDIS: Final = ("redis", "rediss")
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 # Of the environment, what is not a setting of the node: the client's key, and what tests use.
 _NO_SETTINGS: Final = (f"{PREFIX}TEST_", f"{PREFIX}DATA", f"{PREFIX}URL")
@@ -49,9 +50,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     host: str = "127.0.0.1"  # address to listen on; any but loopback needs keys
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080  # 0: any free one
     workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1  # processes on the one port, each a node
-    replicas: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1  # copies of counts in this node
+    replicas: Annotated[int, msgspec.Meta(ge=0, le=64)] = (
+        1  # copies of counts in this node; 0 only with `redis`
+    )
     replica_delay_ms: tuple[NotNegative, ...] = ()  # injected delay of each, for demonstrations
     replica_mib: Positive = 64  # memory of each replica
+    redis: str = ""  # a server or a cluster that holds one more copy, shared by all nodes
+    redis_prefix: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.:-]{1,64}$")] = (
+        "groundswell"  # of its keys there; one for each store
+    )
     wait_ms: NotNegative = 100  # how long a read waits for a replica, where it does not say
     group_max: Positive = 10_000  # writes in one commit
     queue_max: Positive = 50_000  # writes that may wait for a commit
@@ -87,6 +94,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise BadSettings(
                 "Several workers cannot share memory://, which belongs to one process; name a file."
             )
+        if self.redis and split(self.redis).scheme not in REDIS:
+            raise BadSettings(
+                f"{redacted(self.redis)} is no Redis: write redis://host:6379/0, or rediss:// for TLS."
+            )
+        if not self.replicas and not self.redis:
+            raise BadSettings("replicas = 0 needs `redis`: somebody has to hold a copy.")
         if len(self.replica_delay_ms) > self.replicas:
             raise BadSettings(
                 f"replica_delay_ms names {len(self.replica_delay_ms)} delays for {self.replicas} "

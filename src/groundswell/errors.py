@@ -22,6 +22,7 @@
     └── Unavailable
         ├── Overloaded
         ├── ReplicaLate
+        ├── ReplicaUnavailable
         ├── NodeUnreachable
         └── StoreUnavailable
             └── StoreUnusable
@@ -188,6 +189,12 @@ class ReplicaLate(Unavailable):
     """No replica could meet the level in time, and the read asked not to go to the primary."""
 
     code = "replica-late"
+
+
+class ReplicaUnavailable(Unavailable):
+    """Where a replica's rows are kept cannot be reached or is behind; reads go elsewhere."""
+
+    code = "replica-unavailable"
 
 
 class NodeUnreachable(Unavailable):

@@ -33,7 +33,7 @@ class Fills:
         async def fill(missing: list[Key]) -> None:
             read = await self._source.counters(missing)
             if read.epoch == replica.standing.epoch:  # rollups are numbered in one
-                replica.fill_counters(missing, read)
+                await replica.fill_counters(missing, read)
 
         return await self._filled(replica, keys, held, replica.counters, fill)
 
@@ -46,7 +46,7 @@ class Fills:
         async def fill(missing: list[str]) -> None:
             read = await self._source.documents(missing)
             if read.epoch == replica.standing.epoch:
-                replica.fill_documents(missing, read)
+                await replica.fill_documents(missing, read)
 
         return await self._filled(replica, ids, held, replica.documents, fill)
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from groundswell.errors import StoreUnavailable
+from groundswell.errors import ReplicaUnavailable, StoreUnavailable
 from groundswell.replica import Replica
 from groundswell.revision import Revision
 from groundswell.store import Feed, Rollup, Source
@@ -96,13 +96,13 @@ class Follower:
             self._wanted.clear()
             try:
                 caught_up = await self.step()
-            except StoreUnavailable as error:
+            except (StoreUnavailable, ReplicaUnavailable) as error:
                 if not failing:
                     log.warning("replica %s: %s", self._replica.name, error)
                 failing = caught_up = True
             else:
                 if failing:
-                    log.warning("replica %s: the store is back", self._replica.name)
+                    log.warning("replica %s: it goes on", self._replica.name)
                 failing = False
             if caught_up:
                 with contextlib.suppress(TimeoutError):
@@ -115,8 +115,9 @@ class Follower:
         first = self._fetched < 0
         # Of another epoch the numbers say nothing, and a standby of it may show lower ones than this.
         begin_anew = feed.behind or feed.epoch != self._epoch
-        self._epoch = feed.epoch
-        self._fetched = feed.latest.number if begin_anew else self._fetched + len(feed.rollups)
+        number = feed.latest.number if begin_anew else self._fetched + len(feed.rollups)
+        await self._replica.reach(feed.epoch, number)
+        self._epoch, self._fetched = feed.epoch, number
         self._held_back.append((asked_s, feed))
         if self._delay_s and not first:
             asyncio.get_running_loop().call_later(self._delay_s, self._apply)

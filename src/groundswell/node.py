@@ -20,6 +20,7 @@ from groundswell.errors import (
     BadRequest,
     GroundswellError,
     Overloaded,
+    ReplicaUnavailable,
     StoreUnavailable,
     TooLarge,
 )
@@ -130,8 +131,11 @@ class Node(Reads):
 
     async def start(self) -> None:
         """Begin to work; returns when every replica knows where it stands."""
-        for follower in self._followers:
-            await follower.step()
+        for (replica, _), follower in zip(self._replicas, self._followers, strict=True):
+            try:
+                await follower.step()
+            except ReplicaUnavailable as error:  # it is a copy: the node does without for now
+                log.warning("replica %s: %s", replica.name, error)
         self._spawn("committer", self._committer.run())
         self._spawn("rollup", self._worker.run())
         self._spawn("settling", self._settle())
@@ -175,11 +179,14 @@ class Node(Reads):
         return bool(self._tasks) and not any(task.done() for task in self._tasks)
 
     def is_ready(self) -> bool:
-        """Whether it should be sent requests: alive, not stopping, every replica in the feed."""
+        """Whether it should be sent requests: alive, not stopping, every replica in the feed or away."""
         return (
             self.is_alive()
             and not self._stopping
-            and all(replica.standing.epoch == self._store.epoch for replica, _ in self._replicas)
+            and all(
+                replica.away or replica.standing.epoch == self._store.epoch
+                for replica, _ in self._replicas
+            )
         )
 
     async def _settle(self) -> None:

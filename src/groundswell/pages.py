@@ -55,7 +55,7 @@ class Pages:
         read = await self._read(asked)
         for replica in self._replicas:
             if replica.standing.epoch == read.epoch:  # rollups are numbered in one
-                replica.fill_items(asked, read)
+                await replica.fill_items(asked, read)
         found = {sight: row.item for sight, row in zip(asked, read.rows, strict=True)}
         return lambda sights: ([_cut(found[_deep(s)], s) for s in sights], read.revision)
 

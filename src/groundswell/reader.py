@@ -13,7 +13,7 @@ import msgspec
 
 from groundswell.consistency import Elsewhere, Level, Serve, Standing, choose
 from groundswell.current import Current
-from groundswell.errors import BadToken, ReplicaLate
+from groundswell.errors import BadToken, ReplicaLate, ReplicaUnavailable
 from groundswell.fills import Fills
 from groundswell.model import Counter, Document, Key
 from groundswell.pages import Pages
@@ -167,7 +167,8 @@ class Reader:
         began_s = now_s = self._clock()
         while True:
             moved = self._moved
-            standings = [replica.standing for replica in self._replicas]
+            replicas = [replica for replica in self._replicas if not replica.away]
+            standings = [replica.standing for replica in replicas]
             decision = choose(
                 want.level,
                 token,
@@ -181,8 +182,10 @@ class Reader:
             if isinstance(decision, Serve):
                 if decision.overlay:
                     await self.check(token)
-                replica, chosen = self._replicas[decision.replica], standings[decision.replica]
-                held = await get(replica, keys)
+                replica, chosen = replicas[decision.replica], standings[decision.replica]
+                held = await _unless_unavailable(get(replica, keys))
+                if held is None and replica.away and self._clock() - began_s < want.wait_s:
+                    continue  # at once, to those that are there
                 if held is not None and self._still(decision, chosen, held.standing, want, token):
                     rows: list[Any] = held.rows  # none is missing
                     pending = _pending(decision, held, token)
@@ -256,6 +259,13 @@ class Reader:
         if served.waited_s:
             self._telemetry.waits.labels(want.level).inc()
         return served
+
+
+async def _unless_unavailable(asked: Awaitable[T | None]) -> T | None:
+    try:
+        return await asked
+    except ReplicaUnavailable:
+        return None
 
 
 def _pending(decision: Serve, held: Held[Any], token: SessionToken | None) -> Pending:

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from groundswell.consistency import Standing
-from groundswell.errors import BadRequest, Overloaded, StoreUnavailable
+from groundswell.errors import BadRequest, Overloaded, ReplicaUnavailable, StoreUnavailable
 from groundswell.fills import Fills
 from groundswell.model import Counter, Key
 from groundswell.replica import Replica
@@ -70,6 +70,9 @@ class Stream:
         self._changed: dict[Key, tuple[int, Counter]] = {}  # with the rollup that brought it
         self._all = True  # whether all counts are to be told, changed or not
         self._from = Place(0, 0)  # nothing is told until the replica has come so far
+        self._shown = (
+            0  # the rollup at which all counts were told; rows may be ahead of the replica
+        )
         self._wake = asyncio.Event()
         self._ahead: News | None = None
         room.enter(self)
@@ -81,6 +84,8 @@ class Stream:
 
     def take(self, number: int, change: CountChange) -> None:
         """The count of a key has changed."""
+        if number <= self._shown:
+            return
         counter = Counter(change.count, change.sum)
         self._changed[change.kind, change.target] = (number, counter)
         self._wake.set()
@@ -88,6 +93,7 @@ class Stream:
     def begin_anew(self) -> None:
         """The replica stands elsewhere now: all counts have to be told again."""
         self._all = True
+        self._shown = 0
         self._changed.clear()
         self._wake.set()
 
@@ -133,8 +139,8 @@ class Stream:
             self._wake.clear()
             try:
                 news = await self._whole() if self._all or self._ahead else self._changes()
-            except StoreUnavailable:
-                news = None  # the replica has begun anew, and cannot be filled yet
+            except (StoreUnavailable, ReplicaUnavailable):
+                news = None  # the replica has begun anew, and cannot be filled, or read, yet
             if news is not None:
                 return news
             if self._all:
@@ -164,6 +170,7 @@ class Stream:
         if held is None or anew or Place.of(held.standing) < self._from:
             return None
         self._all = False
+        self._shown = held.standing.rollup
         rows = {key: row for key, row in zip(self.keys, held.rows, strict=True) if row is not None}
         self._changed = {
             key: (number, counter)

@@ -15,6 +15,7 @@ from groundswell.client import HttpApi
 from groundswell.config import Settings
 from groundswell.errors import BadSettings
 from groundswell.node import Node, Tuning
+from groundswell.replica import Replica
 from groundswell.replicas.memory import MemoryReplica
 from groundswell.server.app import App
 from groundswell.server.auth import Keys
@@ -100,7 +101,7 @@ async def node(settings: Settings) -> AsyncIterator[Node]:
     except BaseException:
         await store.close()
         raise
-    replicas = [
+    replicas: list[tuple[Replica, float]] = [
         (MemoryReplica(_name(index), bytes_max=settings.replica_mib * 2**20), delay_s)
         for index, delay_s in enumerate(settings.delays_s())
     ]
@@ -113,14 +114,28 @@ async def node(settings: Settings) -> AsyncIterator[Node]:
         wait_ms=settings.wait_ms,
         streams_max=settings.streams_max,
     )
-    made = Node(store, settings.declared(), replicas, tuning, standby=standby)
-    if isinstance(store, Listening):
-        store.listen(made.rolled)
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        if settings.redis:
+            replicas.append((_redis(stack, settings, store, standby), 0.0))
+        made = Node(store, settings.declared(), replicas, tuning, standby=standby)
+        stack.push_async_callback(made.stop)
+        if isinstance(store, Listening):
+            store.listen(made.rolled)
         await made.start()
         yield made
-    finally:
-        await made.stop()
+
+
+def _redis(
+    stack: contextlib.AsyncExitStack, settings: Settings, store: Store, standby: Source | None
+) -> Replica:
+    """The replica in Redis, let go of with the stack."""
+    from groundswell.replicas.redis import RedisReplica
+
+    replica = RedisReplica(
+        "redis", settings.redis, prefix=settings.redis_prefix, store=store, source=standby
+    )
+    stack.push_async_callback(replica.close)
+    return replica
 
 
 def _name(index: int) -> str:

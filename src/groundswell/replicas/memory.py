@@ -107,6 +107,7 @@ class MemoryReplica:
 
     def __init__(self, name: str, *, bytes_max: int) -> None:
         self.name = name
+        self.away = False
         self.standing = Standing(0, 0, NOTHING, -math.inf)
         self._counters: _Rows[Key, Counter] = _Rows(bytes_max // 2, lambda row: COUNTER_BYTES)
         self._documents: _Rows[Id, Document] = _Rows(
@@ -118,6 +119,9 @@ class MemoryReplica:
         # list they all go at once, and those that nobody can ask for any more are forgotten as unused.
         self._flags: _Rows[tuple[int, Id], bool] = _Rows(bytes_max // 8, lambda row: FLAG_BYTES)
         self._numbers = count(1)
+
+    async def reach(self, epoch: int, number: int) -> None:  # noqa: D102
+        pass
 
     def apply(self, rollup: Rollup) -> None:  # noqa: D102
         if rollup.number <= self.standing.rollup:
@@ -170,7 +174,7 @@ class MemoryReplica:
         flag = self._flags.one((number, viewer))
         return None if flag is None else Item(counter, edges[:wanted], flag)
 
-    def fill_counters(self, keys: Sequence[Key], read: Counters) -> None:  # noqa: D102
+    async def fill_counters(self, keys: Sequence[Key], read: Counters) -> None:  # noqa: D102
         here = self.standing.rollup
         if here > read.rollup:
             return
@@ -185,7 +189,7 @@ class MemoryReplica:
         elif row.born > self.standing.rollup:
             self._counters[key] = Counter(0)  # it did not exist yet
 
-    def fill_items(self, sights: Sequence[Sight], read: Items) -> None:  # noqa: D102
+    async def fill_items(self, sights: Sequence[Sight], read: Items) -> None:  # noqa: D102
         if self.standing.rollup > read.rollup:
             return
         for sight, row in zip(sights, read.rows, strict=True):
@@ -207,7 +211,7 @@ class MemoryReplica:
         if sight.viewer is not None and item.viewer is not None:
             self._flags[listed.number, sight.viewer] = item.viewer
 
-    def fill_documents(self, ids: Sequence[str], read: Documents) -> None:  # noqa: D102
+    async def fill_documents(self, ids: Sequence[str], read: Documents) -> None:  # noqa: D102
         if self.standing.rollup > read.rollup:
             return
         for id_, row in zip(ids, read.rows, strict=True):

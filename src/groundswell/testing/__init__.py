@@ -1,4 +1,4 @@
-"""The suite that every store has to pass, for the stores here and for those of others.
+"""The suites that every store and every replica has to pass, for those here and for those of others.
 
     import pytest
     from groundswell.testing import StoreConformance, StoreMachine
@@ -19,7 +19,8 @@
 
 `StoreConformance` states the promises of `groundswell.store` one by one. `StoreMachine` drives the store
 and the reference model with the same random operations and compares every answer. Both see only the
-contract. They need the extra `groundswell[testing]`.
+contract. `ReplicaConformance` states those of `groundswell.replica`, and needs a `make` that takes the
+store to be copied. They need the extra `groundswell[testing]`.
 """
 
 import pytest
@@ -39,6 +40,7 @@ pytest.register_assert_rewrite(
             "lists",
             "model",
             "objects",
+            "replicas",
             "rollups",
             "together",
         )
@@ -47,6 +49,7 @@ pytest.register_assert_rewrite(
 
 from groundswell.testing.base import KINDS, Clock, wall_ms  # noqa: E402
 from groundswell.testing.model import StoreMachine  # noqa: E402
+from groundswell.testing.replicas import ReplicaConformance  # noqa: E402
 from groundswell.testing.stores import StoreConformance  # noqa: E402
 
-__all__ = ["KINDS", "Clock", "StoreConformance", "StoreMachine", "wall_ms"]
+__all__ = ["KINDS", "Clock", "ReplicaConformance", "StoreConformance", "StoreMachine", "wall_ms"]

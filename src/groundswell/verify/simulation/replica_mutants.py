@@ -169,7 +169,7 @@ def a_fill_is_newer_than_the_replica() -> Patch:
 def a_slow_fill_overwrites_what_is_newer() -> Patch:
     """What the feed has brought meanwhile is replaced by what was read before."""
 
-    def fill(original: Any, self: MemoryReplica, keys: Any, read: Any) -> None:
+    async def fill(original: Any, self: MemoryReplica, keys: Any, read: Any) -> None:
         for key, row in zip(keys, read.rows, strict=True):
             if row.changed <= self.standing.rollup:
                 self._counters[key] = row.counter
@@ -193,7 +193,7 @@ def what_cannot_be_filled_is_zero() -> Patch:
 def an_object_is_newer_than_the_replica() -> Patch:
     """An object is taken over although the replica does not see who wrote it."""
 
-    def fill(original: Any, self: MemoryReplica, ids: Any, read: Any) -> None:
+    async def fill(original: Any, self: MemoryReplica, ids: Any, read: Any) -> None:
         for id_, row in zip(ids, read.rows, strict=True):
             if id_ not in self._documents:
                 self._documents[id_] = row or Document(id_, "", 0, 0, None)
@@ -205,8 +205,8 @@ def an_object_is_newer_than_the_replica() -> Patch:
 def an_object_unseen_is_none() -> Patch:
     """Where the replica does not see an object's newest version, it shows none at all."""
 
-    def fill(original: Any, self: MemoryReplica, ids: Any, read: Any) -> None:
-        original(self, ids, read)
+    async def fill(original: Any, self: MemoryReplica, ids: Any, read: Any) -> None:
+        await original(self, ids, read)
         for id_ in ids:
             if id_ not in self._documents:
                 self._documents[id_] = Document(id_, "", 0, 0, None)
