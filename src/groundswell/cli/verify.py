@@ -91,7 +91,7 @@ async def _verify(
         tempfile.TemporaryDirectory(prefix="groundswell-verify-") as folder,
         _kept(history) as file,
     ):
-        async with _there(urls, name, nodes, Path(folder)) as there:
+        async with _there(urls, name, nodes, Path(folder), plan.seed) as there:
             progress = run.Progress()
             showing = asyncio.create_task(_show_progress(progress, plan.seconds))
             try:
@@ -103,12 +103,12 @@ async def _verify(
 
 @contextlib.asynccontextmanager
 async def _there(
-    urls: list[str], name: str | None, nodes: int, folder: Path
+    urls: list[str], name: str | None, nodes: int, folder: Path, seed: int
 ) -> AsyncIterator[topology.Topology]:
     if name is None:
         yield topology.running(urls)
         return
-    async with topology.started(name, nodes, folder) as made:
+    async with topology.started(name, nodes, folder, seed=seed) as made:
         yield made
 
 

@@ -112,6 +112,11 @@ class RedisServer:
             self.ask("SAVE")
 
 
+    def forget(self) -> None:
+        """Let there be no dump."""
+        (self._folder / "dump.rdb").unlink(missing_ok=True)
+
+
 class RedisCluster:
     """Masters and a replica of each, on loopback."""
 
@@ -156,10 +161,11 @@ class RedisCluster:
         try:
             if "cluster_state:ok" not in str(server.ask("CLUSTER", "INFO")):
                 return False
-            role = server.ask("ROLE")
+            role, slots = server.ask("ROLE"), server.ask("CLUSTER", "SLOTS")
         except OSError:
             return False
-        return bool(role[0] != "slave" or role[3] == "connected")
+        is_linked = role[0] != "slave" or role[3] == "connected"
+        return is_linked and all(len(servers) > 1 for _, _, *servers in slots)
 
     def master_of(self, key: str) -> RedisServer:
         """Who has this key."""
@@ -181,8 +187,15 @@ class RedisCluster:
         ports = {port for _, _, (_, port, *_), *_ in _slots(self.servers)}
         return [server for server in self.servers if server.port in ports]
 
-    def take_over(self, replica: RedisServer) -> None:
-        """Let a replica be the master, whatever it lacks, and wait until all know."""
+    def cut_off(self, replica: RedisServer, master: RedisServer) -> None:
+        """From here on the replica hears nothing of its master, until it takes over."""
+        replica.pause()
+        master.ask("CLIENT", "KILL", "TYPE", "replica")  # or the kernel would keep it for later
+
+    def take_over(self, replica: RedisServer, master: RedisServer) -> None:
+        """Kill the master, and let the replica be the new one, whatever it lacks; wait until it is."""
+        master.kill()
+        replica.resume()
         replica.ask("CLUSTER", "FAILOVER", "TAKEOVER")
         if not until(lambda: replica in self.masters()):
             raise StoreUnusable("The replica did not take over.")

@@ -8,27 +8,30 @@ import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Final
 
 import msgspec
 
 from groundswell.errors import BadSettings, Unavailable
 from groundswell.model import WRITES_MAX, Add
-from groundswell.verify import disk
+from groundswell.verify import disk, redises
 from groundswell.verify.clock import WallClock
 from groundswell.verify.clusters import missing
 from groundswell.verify.nemesis import Fault
 from groundswell.verify.nodes import Node
 from groundswell.verify.proxy import Proxy
+from groundswell.verify.redis_faults import ClusteredRedis, OneRedis
 from groundswell.verify.servers import Place, Servers, of_link
 from groundswell.wiring import connect
 
-REPLICAS: Final = 3
-DELAYS_MS: Final = "0,40,150"  # of the replicas of a node, so that reads can go back in time
+DELAYS_MS: Final = ("0", "40", "150")  # of the replicas of a node, so that reads can go back in time
 HUGE_S: Final = 5.0
 DISK: Final = 256 << 20  # bytes, of a SQLite file
 JUMPS_S: Final = (3600, -600)
-NAMES: Final = ("sqlite", "postgres", "postgres-standby")
+REDIS_DELAYS_MS: Final = ("150",)  # of the one replica in a node's memory beside that in Redis
+SQLITE: Final = ("sqlite", "sqlite-redis", "sqlite-redis-cluster")
+NAMES: Final = (*SQLITE, "postgres", "postgres-standby")
 
 
 class Topology(msgspec.Struct, frozen=True):
@@ -40,15 +43,22 @@ class Topology(msgspec.Struct, frozen=True):
 
 
 @contextlib.asynccontextmanager
-async def started(name: str, nodes: int, folder: Path) -> AsyncIterator[Topology]:
+async def started(
+    name: str, nodes: int, folder: Path, *, seed: int = 0
+) -> AsyncIterator[Topology]:
     """One of `NAMES`, with so many nodes, on loopback, with its files in the folder; gone at the end.
 
     Raises BadSettings where that is not possible on this machine, and why.
     """
     async with contextlib.AsyncExitStack() as stack:
-        if name == "sqlite":
+        delays_ms = REDIS_DELAYS_MS if "redis" in name else DELAYS_MS
+        if name in SQLITE:
             where, faults = _sqlite(stack, folder)
             places = [Place({"store": f"sqlite:///{where}"}, []) for _ in range(nodes)]
+            if (redis := _redis(name, folder / "redis", seed)) is not None:
+                await redis.start(stack)
+                faults += redis.faults()
+                places = [await redis.place(stack, *one) for one in enumerate(places)]
         elif name in NAMES:
             if reason := missing():
                 raise BadSettings(f"--topology {name} cannot be started: {reason}.")
@@ -59,18 +69,23 @@ async def started(name: str, nodes: int, folder: Path) -> AsyncIterator[Topology
             raise BadSettings(f"There is no topology {name!r}; there are: {', '.join(NAMES)}.")
         urls = []
         for number, place in enumerate(places):
-            url, of_node = await _node(stack, f"node {number}", folder, place)
+            url, of_node = await _node(stack, f"node {number}", folder, place, delays_ms)
             urls.append(url)
             faults += of_node + place.faults
-        yield Topology(f"{name}, {nodes} node(s) of {REPLICAS} replicas", urls, faults)
+        replicas = f"{len(delays_ms)} replica(s)" + " beside Redis" * ("redis" in name)
+        yield Topology(f"{name}, {nodes} node(s) of {replicas}", urls, faults)
 
 
 async def _node(
-    stack: contextlib.AsyncExitStack, name: str, folder: Path, place: Place
+    stack: contextlib.AsyncExitStack,
+    name: str,
+    folder: Path,
+    place: Place,
+    delays_ms: Sequence[str],
 ) -> tuple[str, list[Fault]]:
     """Start a node, behind a proxy; the address for clients."""
     clock = WallClock(folder / f"{name}.clock")
-    arguments = ["--replicas", str(REPLICAS), "--replica-delay-ms", DELAYS_MS]
+    arguments = ["--replicas", str(len(delays_ms)), "--replica-delay-ms", ",".join(delays_ms)]
     settings = place.settings | {"log_level": "info"}
     node = Node(name, folder, arguments, settings, clock.preload)
     await node.start()
@@ -97,6 +112,15 @@ async def _write_much(node: Node) -> None:
     with contextlib.suppress(Unavailable):
         async with connect(node.url, timeout_s=HUGE_S) as gs:
             await gs.session().write(writes, atomic=True)
+
+
+def _redis(name: str, folder: Path, seed: int) -> OneRedis | ClusteredRedis | None:
+    """What a topology has beside SQLite."""
+    if name == "sqlite":
+        return None
+    if reason := redises.missing():
+        raise BadSettings(f"--topology {name} cannot be started: {reason}.")
+    return OneRedis(folder) if name == "sqlite-redis" else ClusteredRedis(folder, Random(seed + 2))
 
 
 def _sqlite(stack: contextlib.AsyncExitStack, folder: Path) -> tuple[Path, list[Fault]]:

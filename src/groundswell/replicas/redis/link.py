@@ -7,14 +7,30 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
-from redis.asyncio import Redis, RedisCluster
+import hiredis
+from redis.asyncio import Connection, ConnectionPool, Redis, RedisCluster, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from groundswell.errors import ReplicaUnavailable
 
+# uvloop's transports raise RuntimeError where a connection was closed under the hands of who writes.
+FAILURES: Final = (RedisError, OSError, RuntimeError)
 SCANNED: Final = 500  # keys looked at by one step of a scan
+
+
+class _Packed(Connection):
+    """A connection that packs commands in C: redis-py's takes 20 times as long for 100 keys."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """The command as it is sent."""
+        name, *words = args
+        return [hiredis.pack_command((*name.split(), *words))]
+
+
+class _PackedSSL(_Packed, SSLConnection):
+    """The same with TLS."""
 
 
 class Link:
@@ -42,7 +58,7 @@ class Link:
                 try:
                     self._client = await self._connect(url)
                     break
-                except (RedisError, OSError) as failed:
+                except FAILURES as failed:
                     error = _unavailable(failed)
         if self._client is None:
             raise error
@@ -55,7 +71,10 @@ class Link:
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
         }
-        single = Redis.from_url(url, **options)
+        packed = _PackedSSL if url.startswith("rediss:") else _Packed
+        pool = ConnectionPool.from_url(url, **options)
+        pool.connection_class = packed
+        single = Redis.from_pool(pool)
         try:
             about = await single.info("cluster")
         except BaseException:
@@ -64,7 +83,9 @@ class Link:
         if not about.get("cluster_enabled"):
             return single
         await single.aclose()
-        return RedisCluster.from_url(url, **options)
+        cluster = RedisCluster.from_url(url, **options)
+        cluster.nodes_manager.connection_kwargs["connection_class"] = packed
+        return cluster
 
     async def run(self, keys: Sequence[bytes], commands: Sequence[Sequence[Any]]) -> list[Any]:
         """The answers to the commands, sent at once; each goes to where its key of `keys` is.
@@ -82,7 +103,7 @@ class Link:
                     pipe.execute_command(*command)
                 return await pipe.execute()
             return await self._run_in_cluster(client, keys, commands)
-        except (RedisError, OSError) as error:
+        except FAILURES as error:
             await self._give_up(client, error)
             raise _unavailable(error) from error
 

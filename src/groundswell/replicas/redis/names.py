@@ -9,6 +9,7 @@ from groundswell.model import Id, Key
 
 BUCKETS: Final = 16  # of a cluster: as many masters at most can share the work
 IDENTITY_CHARS: Final = 8  # of the store's identity in names, so that two stores never mix
+ROWS_MAX: Final = 50_000  # names that need not be made again
 
 
 class Name(NamedTuple):
@@ -27,6 +28,7 @@ class Names:
 
     def __init__(self, prefix: str, identity: str, buckets: int) -> None:
         self._buckets = buckets
+        self._rows: dict[Key, Name] = {}
         public = [f"{prefix}{{{bucket}}}:" for bucket in range(buckets)]
         own = [f"{name}{identity[:IDENTITY_CHARS]}:" for name in public]
         self._counts = [f"{name}count:".encode() for name in public]
@@ -41,7 +43,12 @@ class Names:
 
     def row(self, key: Key) -> Name:
         """The counter of a (kind, target)."""
-        return self._of(b"row:", _text(key))
+        name = self._rows.get(key)
+        if name is None:
+            if len(self._rows) >= ROWS_MAX:
+                self._rows.clear()
+            name = self._rows[key] = self._of(b"row:", _text(key))
+        return name
 
     def count(self, key: Key) -> bytes:
         """The plain count of a (kind, target), for others to read."""

@@ -87,7 +87,7 @@ class RedisReplica:
             asked_s = self._clock()
             published, elected = await feeder.look()
             is_quick = self._clock() - asked_s < READ_S
-            if elected:
+            if elected or self.standing.epoch == 0:  # at first, everybody makes sure of all of it
                 published = await feeder.feed(epoch, number, published)
             if published is not None and (published.epoch, published.rollup) >= (epoch, number):
                 self.away = self.away and not is_quick
