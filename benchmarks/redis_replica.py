@@ -23,7 +23,6 @@ from groundswell import config, wiring
 from groundswell.model import Add, Key
 from groundswell.node import Node
 from groundswell.replicas.redis.names import BUCKETS, Names
-from groundswell.store import Batch
 from groundswell.verify import redises
 from groundswell.wire import ReadOptions
 

@@ -24,6 +24,8 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "replicas": ("3", 3),
     "replica_delay_ms": ("0,150,600", (0, 150, 600)),
     "replica_mib": ("8", 8),
+    "redis": ("redis://one,two:7000/0", "redis://one,two:7000/0"),
+    "redis_prefix": ("other.one", "other.one"),
     "wait_ms": ("0", 0),
     "group_max": ("7", 7),
     "queue_max": ("8", 8),
@@ -103,6 +105,8 @@ def test_a_file_sets_everything_that_the_environment_sets(tmp_path: Path) -> Non
         replicas = 3
         replica_delay_ms = [0, 150, 600]
         replica_mib = 8
+        redis = "redis://one,two:7000/0"
+        redis_prefix = "other.one"
         wait_ms = 0
         group_max = 7
         queue_max = 8

@@ -313,7 +313,13 @@ def test_every_error_code_is_listed_with_its_status() -> None:
         over_http
         == {code: status for code, status in expected.items() if code not in elsewhere} | routing
     )
-    assert elsewhere == {"bad-settings", "node-unreachable", "store-unusable", "not-applied"}
+    assert elsewhere == {
+        "bad-settings",
+        "node-unreachable",
+        "replica-unavailable",
+        "store-unusable",
+        "not-applied",
+    }
 
 
 def test_no_other_error_codes_are_named() -> None:

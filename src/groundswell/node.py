@@ -314,6 +314,7 @@ class Node(Reads):
             at = replica.standing
             self.telemetry.replica_age.labels(replica.name).set(now_s - at.fresh_at_s)
             self.telemetry.replica_rollup.labels(replica.name).set(at.rollup)
+            self.telemetry.replica_away.labels(replica.name).set(replica.away)
         return self.telemetry.exposition()
 
     async def _standing(self) -> tuple[int, Head]:

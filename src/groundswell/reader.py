@@ -165,9 +165,10 @@ class Reader:
     ) -> Served[T]:
         """`patient` says to wait for a replica that has the rows, and not only for one that qualifies."""
         began_s = now_s = self._clock()
+        failed: list[Replica] = []
         while True:
             moved = self._moved
-            replicas = [replica for replica in self._replicas if not replica.away]
+            replicas = [one for one in self._replicas if not one.away and one not in failed]
             standings = [replica.standing for replica in replicas]
             decision = choose(
                 want.level,
@@ -184,7 +185,8 @@ class Reader:
                     await self.check(token)
                 replica, chosen = replicas[decision.replica], standings[decision.replica]
                 held = await _unless_unavailable(get(replica, keys))
-                if held is None and replica.away and self._clock() - began_s < want.wait_s:
+                if held is None and replica.away:
+                    failed.append(replica)
                     continue  # at once, to those that are there
                 if held is not None and self._still(decision, chosen, held.standing, want, token):
                     rows: list[Any] = held.rows  # none is missing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Sequence
 from typing import Final
@@ -107,7 +108,8 @@ class Stream:
             else:
                 self._changed = missed | self._changed
         if self._all:
-            self._ahead = await self._whole()
+            with contextlib.suppress(ReplicaUnavailable):  # it is told when it is back
+                self._ahead = await self._whole()
 
     async def _missed(
         self, after: Place, source: Source, store: Store
@@ -264,7 +266,7 @@ class Streams:
 
     def _room(self, after: Place | None) -> Room:
         """The next in turn; for one that comes back, among those that need not catch up with it."""
-        rooms = self.rooms
+        rooms = [room for room in self.rooms if not room.replica.away] or self.rooms
         if after is not None:
             rooms = [room for room in rooms if Place.of(room.replica.standing) >= after]
             rooms = rooms or [max(self.rooms, key=lambda room: Place.of(room.replica.standing))]

@@ -35,6 +35,7 @@ class Telemetry:
         self.rollup_number = gauge("rollup_number", "Newest rollup of the store.")
         self.replica_age = gauge("replica_age_seconds", "How old a replica may be.", "replica")
         self.replica_rollup = gauge("replica_rollup_number", "Where a replica stands.", "replica")
+        self.replica_away = gauge("replica_away", "Whether a replica cannot be reached.", "replica")
         self.reads = counter("reads", "Reads answered.", "level", "served_by")
         self.waits = counter("read_waits", "Reads that waited for a replica.", "level")
         self.fallbacks = counter("read_fallbacks", "Reads that went to the primary.", "level")

@@ -14,8 +14,8 @@ from groundswell.errors import ReplicaUnavailable
 from groundswell.kinds import Kinds
 from groundswell.model import Counter, Key
 from groundswell.replicas.redis import RedisReplica, feeder
-from groundswell.testing.replicas import KEYS, LIKE, Stage, advance, begin
 from groundswell.testing.base import likes
+from groundswell.testing.replicas import KEYS, LIKE, Stage, advance, begin
 from groundswell.verify.proxy import Proxy
 from redises import (
     RedisCluster,
@@ -321,7 +321,7 @@ def everybody_feeds(replica: RedisReplica, draw: random.Random) -> None:
                 asyncio.get_running_loop().create_task(run([command]))
         return answers
 
-    fed.look, fed._run = elected, again  # type: ignore[method-assign, assignment]
+    fed.look, fed._run = elected, again  # type: ignore[method-assign]
 
 
 async def test_one_feeds_and_when_it_is_gone_another_one_does(

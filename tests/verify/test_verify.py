@@ -20,6 +20,7 @@ from groundswell.verify.shape import LEVELS
 from groundswell.verify.topology import started
 from groundswell.wiring import connect
 from pg_nodes import until
+from redises import needs_redis
 
 needs_server = pytest.mark.skipif(bool(missing()), reason=missing() or "PostgreSQL is there")
 
@@ -98,6 +99,23 @@ async def test_a_full_disk_costs_nothing_that_was_acknowledged(
         report = await work
     assert not [one for one in report.findings if one.violation is not None], report.witnesses
     assert report.converged_s is not None
+
+
+@needs_redis
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["sqlite-redis", "sqlite-redis-cluster"])
+async def test_every_level_holds_whatever_befalls_redis(
+    tmp_path: Path, seed: int, name: str
+) -> None:
+    """Faults of Redis alone, and of the way to it, so that each of them is among those drawn."""
+    async with started(name, 2, tmp_path, seed=seed) as topology:
+        topology.faults[:] = [fault for fault in topology.faults if "redis" in fault.place]
+        assert len(topology.faults) >= 4
+        report = await verify(topology, Plan(seconds=20, seed=seed, faults=True), Progress())
+    assert not [one for one in report.findings if one.violation is not None], report
+    assert report.converged_s is not None
+    assert len(report.faults) > 3
+    assert all(row.reads for row in report.levels)
 
 
 # --- what is wrong is seen ------------------------------------------------------------------------

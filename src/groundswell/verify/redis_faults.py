@@ -78,9 +78,7 @@ class ClusteredRedis:
             Fault("kill -9 of a master", REDIS, _thread(self._kill), _thread(self._back)),
             Fault("pause of a master", REDIS, _thread(self._pause), _thread(self._resume)),
             Fault("FLUSHALL of a master", REDIS, _thread(self._flush), _nothing),
-            Fault(
-                "failover, writes lost", REDIS, _thread(self._cut_off), _thread(self._take_over)
-            ),
+            Fault("failover, writes lost", REDIS, _thread(self._cut_off), _thread(self._take_over)),
         ]
 
     def _master(self) -> RedisServer:

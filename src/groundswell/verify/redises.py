@@ -111,7 +111,6 @@ class RedisServer:
         with contextlib.suppress(OSError):  # it is not there: so is the dump
             self.ask("SAVE")
 
-
     def forget(self) -> None:
         """Let there be no dump."""
         (self._folder / "dump.rdb").unlink(missing_ok=True)

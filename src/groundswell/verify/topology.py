@@ -25,7 +25,11 @@ from groundswell.verify.redis_faults import ClusteredRedis, OneRedis
 from groundswell.verify.servers import Place, Servers, of_link
 from groundswell.wiring import connect
 
-DELAYS_MS: Final = ("0", "40", "150")  # of the replicas of a node, so that reads can go back in time
+DELAYS_MS: Final = (
+    "0",
+    "40",
+    "150",
+)  # of the replicas of a node, so that reads can go back in time
 HUGE_S: Final = 5.0
 DISK: Final = 256 << 20  # bytes, of a SQLite file
 JUMPS_S: Final = (3600, -600)
@@ -43,9 +47,7 @@ class Topology(msgspec.Struct, frozen=True):
 
 
 @contextlib.asynccontextmanager
-async def started(
-    name: str, nodes: int, folder: Path, *, seed: int = 0
-) -> AsyncIterator[Topology]:
+async def started(name: str, nodes: int, folder: Path, *, seed: int = 0) -> AsyncIterator[Topology]:
     """One of `NAMES`, with so many nodes, on loopback, with its files in the folder; gone at the end.
 
     Raises BadSettings where that is not possible on this machine, and why.

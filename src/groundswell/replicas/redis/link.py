@@ -95,17 +95,28 @@ class Link:
         """
         client = await self._connected()
         try:
-            if isinstance(client, Redis):
-                if len(commands) == 1:
-                    return [await client.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
-                pipe = client.pipeline(transaction=False)
-                for command in commands:
-                    pipe.execute_command(*command)
-                return await pipe.execute()
-            return await self._run_in_cluster(client, keys, commands)
+            answers = await self._answers(client, keys, commands)
         except FAILURES as error:
+            _end_if_cancelled()
             await self._give_up(client, error)
             raise _unavailable(error) from error
+        _end_if_cancelled()
+        return answers
+
+    async def _answers(
+        self,
+        client: Redis | RedisCluster,
+        keys: Sequence[bytes],
+        commands: Sequence[Sequence[Any]],
+    ) -> list[Any]:
+        if isinstance(client, RedisCluster):
+            return await self._run_in_cluster(client, keys, commands)
+        if len(commands) == 1:
+            return [await client.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
+        pipe = client.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
+        return await pipe.execute()
 
     async def _run_in_cluster(
         self, client: RedisCluster, keys: Sequence[bytes], commands: Sequence[Sequence[Any]]
@@ -147,6 +158,13 @@ def _each(url: str) -> list[str]:
     parts = urlsplit(url)
     user, at, hosts = parts.netloc.rpartition("@")
     return [urlunsplit(parts._replace(netloc=user + at + host)) for host in hosts.split(",")]
+
+
+def _end_if_cancelled() -> None:
+    """Raise CancelledError where the client has swallowed one, as it does now and then."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _unavailable(error: Exception) -> ReplicaUnavailable:
