@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+from groundswell.errors import StoreUnusable
 from groundswell.verify.nemesis import Fault
 from groundswell.verify.proxy import Proxy
 from groundswell.verify.redises import RedisCluster, RedisServer
@@ -91,15 +92,14 @@ class ClusteredRedis:
     def _back(self) -> None:
         for server in self._down:
             server.start()
-        self._cluster.settle()
 
     def _pause(self) -> None:
         self._down = [self._master()]
         self._down[0].pause()
 
     def _resume(self) -> None:
-        self._down[0].resume()
-        self._cluster.settle()
+        for server in self._down:
+            server.resume()
 
     def _flush(self) -> None:
         self._master().ask("FLUSHALL")
@@ -113,7 +113,7 @@ class ClusteredRedis:
         if self._cut is not None:
             self._cluster.take_over(*self._cut)
             self._cut[1].start()
-            self._cluster.settle()
+            self._cut = None
 
 
 def _nothing() -> None:
@@ -122,7 +122,8 @@ def _nothing() -> None:
 
 def _thread(work: Callable[[], Any]) -> Callable[[], Awaitable[None]]:
     def harmed() -> None:
-        with contextlib.suppress(OSError):  # whoever is to be harmed is down already
+        # Whoever is to be harmed is down already, or has nobody to take its place.
+        with contextlib.suppress(OSError, StoreUnusable):
             work()
 
     return partial(asyncio.to_thread, harmed)
