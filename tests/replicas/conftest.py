@@ -19,3 +19,9 @@ def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redises.Red
 def one_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redises.RedisCluster]:
     with redises.clustered(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a server that is well may take longer than reads are to wait."""
+    monkeypatch.setattr("groundswell.replicas.redis.replica.READ_S", 1.5)

@@ -15,6 +15,7 @@ from groundswell.errors import ReplicaUnavailable
 from groundswell.kinds import Kinds
 from groundswell.model import Counter, Key
 from groundswell.replicas.redis import RedisReplica, feeder
+from groundswell.replicas.redis.parts import Parts
 from groundswell.testing.base import likes
 from groundswell.testing.replicas import KEYS, LIKE, Stage, advance, begin
 from groundswell.verify.proxy import Proxy
@@ -360,7 +361,7 @@ async def test_redis_behind_a_partition_or_slow_is_left_alone_until_it_is_back(
     try:
         async with replicas(f"redis://127.0.0.1:{proxy.port}") as made:
             [replica] = await begun(made, stage)
-            for harm in (proxy.stall, lambda: proxy.delay(0.3), proxy.deafen, proxy.cut):
+            for harm in (proxy.stall, lambda: proxy.delay(1.6), proxy.deafen, proxy.cut):
                 harm()
                 with pytest.raises(ReplicaUnavailable):
                     await replica.counters(KEYS)
@@ -389,3 +390,34 @@ async def test_a_password_is_told_to_nobody(redis: RedisServer, stage: Stage) ->
         right = made.make(stage, url=f"redis://:right-one@127.0.0.1:{redis.port}")
         await begin(right, stage)
         assert (await right.counters([LIKE])).standing.rollup == 0
+
+
+async def test_a_script_that_comes_late_does_nothing(redis: RedisServer, stage: Stage) -> None:
+    async with replicas(redis.url) as made:
+        [replica] = await begun(made, stage)
+        await rolled(stage, [replica], 2)
+        assert replica._parts is not None
+        names, _, fed = replica._parts
+        for rollup in stage.past[1:3]:
+            await fed._run(Parts(names, 1, rollup).scripts(0))
+            assert await exact(replica, stage) == stage.shown == 3
+
+
+async def test_nothing_is_filled_in_between_two_parts_of_a_rollup(
+    redis: RedisServer, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the cell that was written and evicted the store's older value would seem to be the newest."""
+    monkeypatch.setattr("groundswell.replicas.redis.parts.PART", 1)
+    async with replicas(redis.url) as made:
+        [replica] = await begun(made, stage)
+        slow = await stage.counters(KEYS)
+        await stage.roll(*likes(1, [70]), *likes(2, [70]))
+        assert replica._parts is not None
+        names, _, fed = replica._parts
+        first, *rest = Parts(names, 1, stage.past[-1]).scripts(0)
+        await fed._run([first])
+        redis.ask("DEL", *redis.ask("KEYS", "*:row:*"))
+        await replica.fill_counters(KEYS, slow)
+        await fed._run(list(rest))
+        await advance(replica, stage)
+        assert await exact(replica, stage) == stage.shown == 2
