@@ -102,20 +102,21 @@ class History:
 
     def __init__(self) -> None:
         self.before: dict[Id, tuple[int, int]] = {}  # what grew in the step before this
+        self._newest = Step(0, 0)  # also when it is no longer a fine one
         self._fine: deque[Step] = deque()
         self._coarse: deque[Step] = deque()
 
     def step(self, now_s: float) -> Step:
         """The step that lasts now."""
-        if self._fine and self._fine[-1].ends_s > now_s:
-            return self._fine[-1]
-        if self._fine:
-            self._fine[-1].cut()
-            self.before = self._fine[-1].grown
+        if self._newest.ends_s > now_s:
+            return self._newest
+        self._newest.cut()
+        self.before = self._newest.grown
         self.age(now_s)
         began_s = now_s - now_s % STEP_S
-        self._fine.append(Step(began_s, began_s + STEP_S))
-        return self._fine[-1]
+        self._newest = Step(began_s, began_s + STEP_S)
+        self._fine.append(self._newest)
+        return self._newest
 
     def age(self, now_s: float) -> None:
         """Let go of the detail, and in the end of all, that is too old."""
