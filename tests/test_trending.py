@@ -260,10 +260,10 @@ async def test_what_was_known_before_a_long_pause_is_what_it_grows_from() -> Non
     """Though the replica has forgotten it (found by the comparison below, seed 3159254158)."""
     rig = await begun(Rig(bytes_max=1000))
     for sources in (range(4), range(4, 7)):
+        rig.now_s += STEP_S
         await rig.likes(1, sources)
         await rig.trending.ask()
-        rig.now_s += STEP_S
-        await rig.write(*(Add("like", target, 1) for target in range(2, 40)))
+        await rig.write(*(Add("like", target, max(sources)) for target in range(2, 40)))
         await rig.trending.ask()
     rig.now_s += 2 * trending.FINE_S
     assert rig.top() == []  # which is when all steps become coarse
