@@ -102,6 +102,8 @@ class Proxy:
             await self._open.wait()
             if answers and self._deaf:
                 raise ConnectionAbortedError
+            if sink.is_closing():  # cut meanwhile: to write then is no OSError on every loop
+                raise ConnectionResetError
             sink.write(data)
             await sink.drain()
         with contextlib.suppress(OSError, RuntimeError):
