@@ -67,6 +67,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     poll_ms: Positive = 50  # how soon is noticed what other processes did
     streams_max: NotNegative = 1_000  # streams of counts open at the same time
     rollups_kept: Positive = 1_000  # length of the change feed
+    demo: bool = (
+        False  # whether anybody may start a spike, delay and stop parts: for demonstrations
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "warning"  # on standard error
     kinds: dict[str, Kind] = {}  # declared kinds, beside and instead of the built-in ones
     keys: list[ApiKey] = []  # API keys; none: no key is needed

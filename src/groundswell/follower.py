@@ -75,15 +75,31 @@ class Follower:
     ) -> None:
         self._watches = watches
         self._tail = tail
-        self._replica = replica
+        self.replica = replica
+        #: How long every answer of the store is held back; what is on its way keeps its order.
+        self.delay_s = delay_s
         self._poll_s = poll_s
-        self._delay_s = delay_s
         self._moved = moved
         self._wanted = asyncio.Event()
         self._fetched = -1  # the rollup asked after; -1: none, the first answer says where to begin
         self._epoch: int | None = None  # of what was fetched; None: nothing
         self._held_back: deque[tuple[float, Feed]] = deque()
         self._probes: deque[tuple[float, Revision]] = deque()  # (asked at, what there was)
+        self._following = asyncio.Event()
+        self._following.set()
+
+    @property
+    def following(self) -> bool:
+        """Whether it asks the feed, or has been told to let its replica stand still."""
+        return self._following.is_set()
+
+    def halt(self) -> None:
+        """Ask the feed no more; what is on its way still arrives. The replica stands still, and serves."""
+        self._following.clear()
+
+    def resume(self) -> None:
+        """Go on where it was."""
+        self._following.set()
 
     def notify(self) -> None:
         """There is a new rollup."""
@@ -93,16 +109,17 @@ class Follower:
         """Follow until cancelled. Goes on where it was when the store comes back."""
         failing = False  # said once, not at every try
         while True:
+            await self._following.wait()
             self._wanted.clear()
             try:
                 caught_up = await self.step()
             except (StoreUnavailable, ReplicaUnavailable) as error:
                 if not failing:
-                    log.warning("replica %s: %s", self._replica.name, error)
+                    log.warning("replica %s: %s", self.replica.name, error)
                 failing = caught_up = True
             else:
                 if failing:
-                    log.warning("replica %s: it goes on", self._replica.name)
+                    log.warning("replica %s: it goes on", self.replica.name)
                 failing = False
             if caught_up:
                 with contextlib.suppress(TimeoutError):
@@ -116,29 +133,29 @@ class Follower:
         # Of another epoch the numbers say nothing, and a standby of it may show lower ones than this.
         begin_anew = feed.behind or feed.epoch != self._epoch
         number = feed.latest.number if begin_anew else self._fetched + len(feed.rollups)
-        await self._replica.reach(feed.epoch, number)
+        await self.replica.reach(feed.epoch, number)
         self._epoch, self._fetched = feed.epoch, number
         self._held_back.append((asked_s, feed))
-        if self._delay_s and not first:
-            asyncio.get_running_loop().call_later(self._delay_s, self._apply)
+        if self.delay_s and not first:
+            asyncio.get_running_loop().call_later(self.delay_s, self._apply)
         else:
             self._apply()
         return self._fetched >= feed.latest.number
 
     def _apply(self) -> None:
         asked_s, feed = self._held_back.popleft()
-        if feed.behind or feed.epoch != self._replica.standing.epoch:
-            self._replica.reset(feed.epoch, feed.latest)
+        if feed.behind or feed.epoch != self.replica.standing.epoch:
+            self.replica.reset(feed.epoch, feed.latest)
             self._probes.clear()
             for watch in self._watches:
                 watch.anew()
         else:
             for rollup in feed.rollups:
-                if rollup.number <= self._replica.standing.rollup:
+                if rollup.number <= self.replica.standing.rollup:
                     continue  # it began anew beyond this one
                 for watch in self._watches:
                     watch.coming(rollup)
-                self._replica.apply(rollup)
+                self.replica.apply(rollup)
         if feed.head is not None:
             self._certify(asked_s, feed.head)
         self._moved()  # without a rollup too: it may be fresher, or of another epoch
@@ -148,7 +165,7 @@ class Follower:
             self._probes.pop()
         self._probes.append((asked_s, head))
         fresh_at_s = -math.inf
-        while self._probes and self._replica.standing.revision.includes(self._probes[0][1]):
+        while self._probes and self.replica.standing.revision.includes(self._probes[0][1]):
             fresh_at_s = self._probes.popleft()[0]
-        if fresh_at_s > self._replica.standing.fresh_at_s:
-            self._replica.certify(fresh_at_s)
+        if fresh_at_s > self.replica.standing.fresh_at_s:
+            self.replica.certify(fresh_at_s)

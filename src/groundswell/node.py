@@ -27,6 +27,7 @@ from groundswell.errors import (
 from groundswell.follower import Follower, Tail
 from groundswell.kinds import Kinds, check_write
 from groundswell.model import STREAM_KEYS_MAX, TRENDS_MAX, WRITES_MAX, Key, Write
+from groundswell.pulse import WATCHERS_MAX, Pulse, Watcher
 from groundswell.reader import Reader
 from groundswell.reads import Reads
 from groundswell.replica import Replica
@@ -83,7 +84,7 @@ class Node(Reads):
         tuning = tuning or Tuning()
         telemetry = Telemetry()
         self._replicas = replicas
-        self._worker = RollupWorker(
+        self.worker = RollupWorker(
             store,
             telemetry,
             events_max=tuning.events_max,
@@ -97,17 +98,19 @@ class Node(Reads):
             telemetry,
             group_max=tuning.group_max,
             queue_max=tuning.queue_max,
-            committed=self._worker.notify,
+            committed=self.worker.notify,
         )
         held = [replica for replica, _ in replicas]
-        reader = Reader(store, held, self._worker, telemetry, source=standby, clock=clock)
+        reader = Reader(store, held, self.worker, telemetry, source=standby, clock=clock)
         super().__init__(store, kinds, reader, telemetry, wait_ms=tuning.wait_ms, standby=standby)
         source = standby or store
         #: The open streams of counts.
         self.streams = Streams(store, source, held, streams_max=tuning.streams_max)
         nearest, _ = min(replicas, key=lambda one: one[1])
         self._trending = Trending(source, nearest, [kind.name for kind in kinds], clock=clock)
-        self._followers = self._following(Tail(source, clock=clock), poll_s=tuning.poll_ms / 1000)
+        #: One per replica, in order.
+        self.followers = self._following(Tail(source, clock=clock), poll_s=tuning.poll_ms / 1000)
+        self._pulse = Pulse(store, source, self.followers, telemetry, clock=clock)
         self._began_s = self._clock()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -131,24 +134,25 @@ class Node(Reads):
 
     async def start(self) -> None:
         """Begin to work; returns when every replica knows where it stands."""
-        for (replica, _), follower in zip(self._replicas, self._followers, strict=True):
+        for follower in self.followers:
             try:
                 await follower.step()
             except ReplicaUnavailable as error:  # it is a copy: the node does without for now
-                log.warning("replica %s: %s", replica.name, error)
+                log.warning("replica %s: %s", follower.replica.name, error)
         self._spawn("committer", self._committer.run())
-        self._spawn("rollup", self._worker.run())
+        self._spawn("rollup", self.worker.run())
         self._spawn("settling", self._settle())
         self._spawn("trending", self._trending.run())
-        for (replica, _), follower in zip(self._replicas, self._followers, strict=True):
-            self._spawn(f"follower {replica.name}", follower.run())
+        self._spawn("pulse", self._pulse.run())
+        for follower in self.followers:
+            self._spawn(f"follower {follower.replica.name}", follower.run())
 
     async def stop(self) -> None:
         """Finish the accepted writes, then let go of the store; calling it twice does nothing."""
         if self._stopping:
             return
         self._stopping = True
-        self.streams.close()
+        self.end_streams()
         self._committer.close()
         for task in self._tasks[1:]:
             task.cancel()
@@ -170,8 +174,8 @@ class Node(Reads):
 
     def rolled(self) -> None:
         """There is a new rollup, made here or elsewhere: let the replicas have it at once."""
-        self._worker.heard()
-        for follower in self._followers:
+        self.worker.heard()
+        for follower in self.followers:
             follower.notify()
 
     def is_alive(self) -> bool:
@@ -276,6 +280,20 @@ class Node(Reads):
         """The news of a stream as it is told now."""
         return stream_event(news, self.kinds, stream.served_by, self._clock())
 
+    def open_pulse(self, key: Key | None = None) -> Watcher:
+        """What the node does, ten times a second; to be closed by whoever asks. Raises Overloaded."""
+        return self._pulse.open(None if key is None else self.kinds.key(*key))
+
+    @property
+    def streams_max(self) -> int:
+        """How many requests may go on and on."""
+        return self.streams.max + WATCHERS_MAX
+
+    def end_streams(self) -> None:
+        """End all requests that go on and on."""
+        self.streams.close()
+        self._pulse.close()
+
     # --- the node itself ------------------------------------------------------------------------
 
     async def status(self) -> StatusAnswer:
@@ -294,9 +312,11 @@ class Node(Reads):
                     replica.standing.rollup,
                     str(replica.standing.revision),
                     age_ms(now_s - replica.standing.fresh_at_s),
-                    delay_s * 1000,
+                    follower.delay_s * 1000,
+                    follower.following,
                 )
-                for replica, delay_s in self._replicas
+                for follower in self.followers
+                for replica in (follower.replica,)
             ],
             kinds=[msgspec.to_builtins(kind) for kind in self.kinds],
             uptime_s=round(now_s - self._began_s, 3),

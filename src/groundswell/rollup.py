@@ -17,6 +17,7 @@ from groundswell.telemetry import Telemetry
 log = logging.getLogger(__name__)
 
 _ENDED: Final = "The rollup worker of this node has ended. Ask another node."
+_HALTED: Final = "The rollup worker of this node was told to stand still. Ask another node."
 
 
 class RollupWorker:
@@ -47,11 +48,28 @@ class RollupWorker:
         self._urgent = asyncio.Event()
         self._waiters: list[asyncio.Future[None]] = []
         self._ended = False
+        self._working = asyncio.Event()
+        self._working.set()
         self._rolled_at_s = -math.inf  # when a rollup was last heard of
 
     def notify(self) -> None:
         """There is something to fold."""
         self._wanted.set()
+
+    @property
+    def working(self) -> bool:
+        """Whether it folds what is queued, or has been told to stand still."""
+        return self._working.is_set()
+
+    def halt(self) -> None:
+        """Begin no more rollup: what is committed stays in the queue. Whoever waits for one is told."""
+        self._working.clear()
+        waiters, self._waiters = self._waiters, []
+        _settle(waiters, StoreUnavailable(_HALTED))
+
+    def resume(self) -> None:
+        """Go on with what has piled up."""
+        self._working.set()
 
     def heard(self) -> None:
         """A rollup was made just now, perhaps by another node: the next one need not follow at once."""
@@ -63,8 +81,8 @@ class RollupWorker:
         All calls that wait at the same time share one rollup, which began after each of them.
         Raises StoreUnavailable where there will be none.
         """
-        if self._ended:
-            raise StoreUnavailable(_ENDED)
+        if self._ended or not self.working:
+            raise StoreUnavailable(_ENDED if self._ended else _HALTED)
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         self._wanted.set()
@@ -87,6 +105,7 @@ class RollupWorker:
                 if self._urgent.is_set():
                     break
                 await _wait(self._urgent, left_s)
+            await self._working.wait()
             self._wanted.clear()
             self._urgent.clear()
             waiters, self._waiters = self._waiters, []

@@ -22,8 +22,9 @@ class Message(msgspec.Struct, frozen=True):
 
 
 def encode(id_: str, event: str, data: bytes) -> bytes:
-    """One event; `data` holds no line break."""
-    return b"id: %b\nevent: %b\ndata: %b\n\n" % (id_.encode(), event.encode(), data)
+    """One event; `data` holds no line break. An empty `id_` is left out: nothing goes on from there."""
+    line = b"id: %b\n" % id_.encode() if id_ else b""
+    return b"%bevent: %b\ndata: %b\n\n" % (line, event.encode(), data)
 
 
 class Parser:

@@ -43,6 +43,13 @@ class Telemetry:
         self.streams = gauge("streams_open", "Streams of counts that are open.")
         self.http = counter("http_responses", "Responses other than 200, by status.", "status")
 
+    @staticmethod
+    def observed(histogram: Histogram) -> tuple[int, int]:
+        """How much a histogram of sizes has seen: their sum, and how many there were."""
+        [family] = histogram.collect()
+        seen = {sample.name: sample.value for sample in family.samples}
+        return int(seen[f"{family.name}_sum"]), int(seen[f"{family.name}_count"])
+
     def exposition(self) -> bytes:
         """All metrics in Prometheus's text format."""
         return generate_latest(self.registry)

@@ -161,6 +161,35 @@ class StreamEvent(msgspec.Struct, frozen=True):
     served_by: str  # the replica's name
 
 
+class PulseQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which count: `kind:target`; none: only the node itself."""
+
+    key: str | None = None
+
+
+class PulseReplica(msgspec.Struct, frozen=True):
+    """One replica at a beat."""
+
+    name: str
+    rollup: int  # at which it stands
+    count: int | None  # of the key, as it shows it; null: it is being filled, or there is no key
+    age_ms: float | None  # as in ReadInfo
+    delay_ms: float  # injected
+    following: bool  # the feed; false: it was told to stand still
+
+
+class PulseEvent(msgspec.Struct, frozen=True):
+    """What a node does at one moment; totals are since it began."""
+
+    uptime_ms: float
+    writes: int  # acknowledged by this node, in all
+    rollups: int  # made by this node, in all ..
+    events: int  # .. and what they folded
+    rollup: int | None  # newest of the store; null: the store cannot be reached
+    backlog: int | None  # events that wait for a rollup; null as above
+    replicas: list[PulseReplica]
+
+
 # --- edges ----------------------------------------------------------------------------------------
 
 
@@ -402,6 +431,7 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     revision: str  # xmin:xmax:xip
     age_ms: float | None
     delay_ms: float  # injected
+    following: bool  # the feed; false: it was told to stand still
 
 
 class StatusAnswer(msgspec.Struct, frozen=True):

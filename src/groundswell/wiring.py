@@ -7,7 +7,7 @@ that do without start the sooner.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from groundswell import config
@@ -19,6 +19,7 @@ from groundswell.replica import Replica
 from groundswell.replicas.memory import MemoryReplica
 from groundswell.server.app import App
 from groundswell.server.auth import Keys
+from groundswell.server.routes import Endpoint
 from groundswell.session import Groundswell
 from groundswell.store import Source, Store
 from groundswell.stores import sqlite
@@ -143,9 +144,9 @@ def _name(index: int) -> str:
     return f"replica-{chr(ord('a') + index) if index < 26 else index}"
 
 
-def app(made: Node, settings: Settings) -> App:
-    """The HTTP application of a node."""
-    return App(made, Keys([(key.sha256, key.scopes) for key in settings.keys]))
+def app(made: Node, settings: Settings, more: Sequence[Endpoint] = ()) -> App:
+    """The HTTP application of a node, with more endpoints than those of every node."""
+    return App(made, Keys([(key.sha256, key.scopes) for key in settings.keys]), more)
 
 
 @contextlib.asynccontextmanager

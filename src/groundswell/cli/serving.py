@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
 import secrets
 import signal
-from typing import Annotated
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.logging import RichHandler
@@ -19,6 +21,10 @@ from groundswell.cli import workers as workers_
 from groundswell.cli.main import File, Key, StoreUrl, Url, app, err, execute, out
 from groundswell.config import Settings
 from groundswell.errors import BadSettings
+
+if TYPE_CHECKING:
+    from groundswell.node import Node
+    from groundswell.server.app import App
 
 
 @app.command()
@@ -37,6 +43,10 @@ def serve(
         str | None, typer.Option(help="A streaming standby of the PostgreSQL store.")
     ] = None,
     file: File = None,
+    demo: Annotated[
+        bool | None,
+        typer.Option("--demo", help="Controls for the live page: a spike, delays, stopped parts."),
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
 ) -> None:
     """Run one node until it is told to stop (SIGTERM, Ctrl-C)."""
@@ -48,6 +58,7 @@ def serve(
         "standby": standby,
         "replicas": replicas,
         "replica_delay_ms": _delays(replica_delay_ms),
+        "demo": demo,
         "log_level": log_level,
     }
     settings = config.load(file, flags=flags)
@@ -84,7 +95,8 @@ async def _serve_alone(settings: Settings) -> None:
     port = free_port(settings.host, settings.port)
     async with wiring.node(settings) as node:
         _announce(settings, port)
-        await serve(wiring.app(node, settings), settings.host, port, stop)
+        async with _app(node, settings) as served:
+            await serve(served, settings.host, port, stop)
 
 
 async def _work(settings: Settings, port: int, stop: asyncio.Event) -> None:
@@ -92,8 +104,20 @@ async def _work(settings: Settings, port: int, stop: asyncio.Event) -> None:
     from groundswell.server.run import serve
 
     _log(settings)
-    async with wiring.node(settings) as node:
-        await serve(wiring.app(node, settings), settings.host, port, stop)
+    async with wiring.node(settings) as node, _app(node, settings) as served:
+        await serve(served, settings.host, port, stop)
+
+
+@contextlib.asynccontextmanager
+async def _app(node: Node, settings: Settings) -> AsyncIterator[App]:
+    """What is served: of a demo node with its controls, which no other node has."""
+    if not settings.demo:
+        yield wiring.app(node, settings)
+        return
+    from groundswell.demo.controls import controlling
+
+    async with controlling(node) as endpoints:
+        yield wiring.app(node, settings, endpoints)
 
 
 def _announce(settings: Settings, port: int) -> None:

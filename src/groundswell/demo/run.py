@@ -100,7 +100,7 @@ async def running_node(store: str | None) -> AsyncIterator[str]:
         await migrate(load_only({"store": url}))
         delays = ",".join(map(str, REPLICA_DELAYS_MS))
         arguments = ["--store", url, "--replicas", str(len(REPLICA_DELAYS_MS))]
-        async with child.node([*arguments, "--replica-delay-ms", delays]) as running:
+        async with child.node([*arguments, "--replica-delay-ms", delays, "--demo"]) as running:
             yield running.url
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from importlib.metadata import version
 from typing import Final
 
 from groundswell.errors import BadRequest, GroundswellError
 from groundswell.node import Node
-from groundswell.server import openapi
+from groundswell.server import openapi, page
 from groundswell.server.auth import Keys
 from groundswell.server.http import Receive, Request, Response, Scope, Send, answered, decoded
 from groundswell.server.problems import plain, problem
@@ -37,20 +37,23 @@ class App:
     pattern matching cost a fifth of all reads.
     """
 
-    def __init__(self, node: Node, keys: Keys) -> None:
+    def __init__(self, node: Node, keys: Keys, more: Sequence[Endpoint] = ()) -> None:
+        """`more` are endpoints beside those of every node."""
         self._node = node
         self._keys = keys
         self._table: dict[Address, dict[str, Endpoint]] = {}
-        for endpoint in ENDPOINTS:
+        endpoints = (*ENDPOINTS, *more)
+        for endpoint in endpoints:
             segments = endpoint.path.split("/")
             address = _address(segments)
             if len(segments) > FIXED and not segments[-1].startswith("{"):
                 address += (segments[-1],)
             self._table.setdefault(address, {})[endpoint.method] = endpoint
-        api = openapi.document(ENDPOINTS, version("groundswell"))
+        api = openapi.document(endpoints, version("groundswell"), keys=bool(keys))
         self._pages = {
             b"/openapi.json": answered(api),
             b"/docs": Response(openapi.page(api), headers=_HTML),
+            **page.files(),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,11 +74,11 @@ class App:
     @property
     def streams_max(self) -> int:
         """How many requests may go on and on."""
-        return self._node.streams.max
+        return self._node.streams_max
 
     def stop(self) -> None:
         """End what would go on and on, so that the server can stop."""
-        self._node.streams.close()
+        self._node.end_streams()
 
     def _respond(self, scope: Scope, receive: Receive) -> Awaitable[Response]:
         path = scope["raw_path"].decode("latin-1")
@@ -99,10 +102,15 @@ class App:
         return endpoint.handler(self._node, request)
 
     async def _page(self, scope: Scope) -> Response:
-        page = self._pages.get(scope["raw_path"])
-        if page is None:
-            return plain(404, "not-found", "There is no such path; see /docs.")
-        return page if scope["method"] in ("GET", "HEAD") else await _not_allowed("GET, HEAD")
+        found = self._pages.get(scope["raw_path"])
+        if found is None:
+            missing = (
+                page.MISSING if scope["raw_path"] == b"/" else "There is no such path; see /docs."
+            )
+            return plain(404, "not-found", missing)
+        if scope["method"] not in ("GET", "HEAD"):
+            return await _not_allowed("GET, HEAD")
+        return page.unchanged(found, scope["headers"]) or found
 
 
 def _address(segments: list[str]) -> Address:

@@ -26,7 +26,7 @@ from groundswell.model import (
     Write,
 )
 from groundswell.node import Node
-from groundswell.server.events import Events
+from groundswell.server.events import Beats, Counts, Events, Feed
 from groundswell.server.http import Request, Response, answered
 from groundswell.server.problems import problem
 from groundswell.store import Changed, Moved, Opened, Outcome, Refused, Stored
@@ -227,10 +227,19 @@ async def get_stream(node: Node, request: Request) -> Response:
     keys = [_spelt(node, text) for text in request.query(wire.StreamQuery).key]
     after = request.headers.get(sse.LAST_EVENT_ID.lower().encode())
     after_id = after.decode("latin-1") if after else None
-    stream = await node.open_stream(keys, after_id, request.tokens)
-    events = Events(node=node, stream=stream, receive=request.receive)
+    return _events(request, Counts(node, await node.open_stream(keys, after_id, request.tokens)))
+
+
+async def get_pulse(node: Node, request: Request) -> Response:
+    key = request.query(wire.PulseQuery, wire.PulseQuery()).key
+    watcher = node.open_pulse(None if key is None else _spelt(node, key))
+    return _events(request, Beats(watcher))
+
+
+def _events(request: Request, feed: Feed) -> Response:
+    events = Events(feed=feed, receive=request.receive)
     if request.scope["method"] == "HEAD":
-        stream.close()
+        feed.close()
         return Response(b"", headers=events.headers)
     return events
 

@@ -16,8 +16,8 @@ from groundswell.server.routes import Endpoint
 _ALWAYS = ("bad-request", "unauthenticated", "forbidden")
 
 
-def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
-    """The API as an OpenAPI 3.1 document."""
+def document(endpoints: Sequence[Endpoint], version: str, *, keys: bool) -> dict[str, Any]:
+    """The API as an OpenAPI 3.1 document; `keys` says whether the node needs any."""
     shapes = {wire.Problem} | {
         shape for e in endpoints for shape in (e.body, e.answer) if shape is not None
     }
@@ -29,6 +29,8 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
         operation = _operation(endpoint, refs)
+        if endpoint.scope is not None:
+            operation["security"] = [{"key": []}] if keys else [{"key": []}, {}]
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
     return {
         "openapi": "3.1.0",
@@ -57,8 +59,6 @@ def _operation(endpoint: Endpoint, refs: dict[Any, Any]) -> dict[str, Any]:
             "required": endpoint.body_required,
             "content": {"application/json": {"schema": refs[endpoint.body]}},
         }
-    if endpoint.scope is not None:
-        operation["security"] = [{"key": []}, {}]
     return operation
 
 

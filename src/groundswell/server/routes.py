@@ -160,6 +160,12 @@ ENDPOINTS: Final = (
         errors=("bad-token", "unknown-kind", "too-large", "overloaded", "store-unavailable"),
     ),
     Endpoint(
+        method="GET", path="/v1/pulse", handler=handlers.get_pulse, scope=Scope.ADMIN,
+        summary="What the node does, and one count as each replica shows it, ten times a second",
+        query=wire.PulseQuery, content_type=sse.CONTENT_TYPE,
+        errors=("unknown-kind", "too-large", "overloaded"),
+    ),
+    Endpoint(
         method="GET", path="/v1/status", handler=handlers.get_status, scope=Scope.ADMIN,
         summary="Where the node, its store and its replicas stand", answer=wire.StatusAnswer,
         errors=("store-unavailable",),

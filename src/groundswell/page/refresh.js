@@ -1,0 +1,170 @@
+// One large counter per level: each refresh is one real read, by a session that has this level.
+
+import { Session, segment } from "./api.js";
+import { $, announce, complain, el, milliseconds, number, randomId, say } from "./dom.js";
+import { LEVELS } from "./levels.js";
+import { watched } from "./watched.js";
+
+const AUTO_MS = 500; // between two reads of a level
+const TALLIES = { reads: "reads", backwards: "went back", missed: "missed own" };
+
+class Counter {
+  constructor(level) {
+    this.level = level;
+    this.parts = {
+      value: el("p", { className: "value" }, "–"),
+      from: el("p", { className: "from" }, "not read yet"),
+      mark: el("p", { className: "mark" }),
+      tallies: Object.fromEntries(Object.keys(TALLIES).map((name) => [name, el("dd", {}, "0")])),
+    };
+    this.tally = { reads: 0, backwards: 0, missed: 0 };
+    this.begin();
+  }
+
+  /** For another target: a new session that has seen nothing. */
+  begin() {
+    this.session = new Session();
+    this.seen = null; // the value shown last
+    this.floor = null; // what any state that has the own write counts at least
+    say(this.parts.value, "–");
+    say(this.parts.from, "not read yet");
+    this.marked("");
+  }
+
+  card() {
+    const button = el("button", { type: "button", "aria-label": `Refresh at ${this.level.name}` }, "Refresh");
+    button.addEventListener("click", () => this.refresh({ aloud: true }));
+    const { value, from, mark, tallies } = this.parts;
+    const list = el("dl", {}, ...Object.entries(TALLIES).map(([name, title]) =>
+      el("div", {}, el("dt", {}, title), tallies[name])));
+    this.element = el("article", { className: "card level" },
+      el("h3", {}, this.level.name), el("p", { className: "hint" }, this.level.says),
+      value, from, mark, list, button);
+    this.element.dataset.level = this.level.id;
+    return this.element;
+  }
+
+  async refresh({ aloud = false } = {}) {
+    if (this.reading) return;
+    this.reading = true;
+    const { session, floor } = this; // as they are now: what is written meanwhile need not be seen
+    try {
+      const answer = await session.count(watched.kind, watched.target, this.level.id);
+      if (session === this.session) this.show(answer, floor, aloud);
+      complain($("refresh-problem"), null);
+    } catch (error) {
+      complain($("refresh-problem"), error);
+    } finally {
+      this.reading = false;
+    }
+  }
+
+  show({ count, pending, read }, floor, aloud) {
+    const back = this.seen !== null && count < this.seen ? this.seen - count : 0;
+    // A state that has the own write has all that was there before it. Own writes that were added on
+    // top (`pending`) are there too.
+    const missed = floor !== null && pending === 0 && count < floor;
+    this.seen = count;
+    this.tally.reads += 1;
+    this.tally.backwards += back > 0;
+    this.tally.missed += missed;
+    say(this.parts.value, number(count));
+    say(this.parts.from, `${read.served_by}, ${milliseconds(read.age_ms)} old`);
+    this.marked([back && `${number(back)} backwards`, missed && "own like missing"].filter(Boolean).join(", "));
+    this.showTally();
+    if (aloud) announce(`${this.level.name}: ${number(count)}, ${this.parts.from.textContent}. ${this.parts.mark.textContent}`);
+  }
+
+  marked(text) {
+    say(this.parts.mark, text);
+    this.element?.classList.toggle("wrong", text !== "");
+  }
+
+  showTally() {
+    for (const [name, cell] of Object.entries(this.parts.tallies)) {
+      say(cell, number(this.tally[name]));
+      cell.classList.toggle("some", name !== "reads" && this.tally[name] > 0);
+    }
+  }
+
+  reset() {
+    this.tally = { reads: 0, backwards: 0, missed: 0 };
+    this.showTally();
+  }
+
+  /** The visitor has written: `by` more, on top of at least `before`. */
+  wrote(token, by, before) {
+    this.session.observe(token);
+    this.floor = by > 0 ? before + 1 : null;
+    if (by < 0) this.seen = null; // it may fall now, and rightly
+  }
+}
+
+const counters = LEVELS.map((level) => new Counter(level));
+const visitor = randomId();
+let timer = null;
+
+const canLike = () => {
+  const { unique = true, exclusive = false, source = "int" } = watched.declared;
+  return unique && !exclusive && source !== "uuid";
+};
+
+async function like() {
+  const pressed = $("like").getAttribute("aria-pressed") === "true";
+  const { kind, target, declared } = watched;
+  $("like").disabled = true;
+  try {
+    const writer = new Session();
+    const path = `v1/edges/${segment(kind)}/${segment(target)}/${visitor}`;
+    if (pressed) await writer.remove(path);
+    const { count: before } = await new Session().count(kind, target, "linearizable");
+    if (!pressed) await writer.put(path, declared.value ? { value: declared.value.max } : {});
+    if (kind !== watched.kind || target !== watched.target) return; // something else is watched by now
+    for (const counter of counters) counter.wrote(writer.token, pressed ? -1 : 1, before);
+    liked(!pressed);
+    complain($("refresh-problem"), null);
+    await all();
+  } catch (error) {
+    complain($("refresh-problem"), error);
+  } finally {
+    $("like").disabled = !canLike();
+  }
+}
+
+function liked(on) {
+  $("like").setAttribute("aria-pressed", on);
+  say($("like"), on ? "Liked" : "Like");
+}
+
+const all = () => Promise.all(counters.map((counter) => counter.refresh()));
+
+function auto() {
+  const on = timer === null;
+  $("auto").setAttribute("aria-pressed", on);
+  if (on) {
+    let turn = 0; // one level after the other, so that reads are spread
+    timer = setInterval(() => {
+      if (!document.hidden) counters[turn++ % counters.length].refresh();
+    }, AUTO_MS / counters.length);
+  } else {
+    clearInterval(timer);
+    timer = null;
+  }
+}
+
+function begin() {
+  for (const counter of counters) counter.begin();
+  say($("refresh-target"), watched.title);
+  liked(false);
+  $("like").disabled = !canLike();
+}
+
+export function start() {
+  $("levels").append(...counters.map((counter) => counter.card()));
+  $("like").addEventListener("click", like);
+  $("refresh-all").addEventListener("click", all);
+  $("auto").addEventListener("click", auto);
+  $("reset").addEventListener("click", () => counters.forEach((counter) => counter.reset()));
+  watched.onChange(begin);
+  begin();
+}
