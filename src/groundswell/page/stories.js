@@ -18,7 +18,7 @@ class Story {
     this.level = told.weak;
     this.tallies = new Map(LEVELS.map(({ id }) => [id, { tried: 0, wrong: 0 }]));
     this.cells = new Map();
-    this.log = el("ol", { className: "log", role: "log", tabIndex: 0, "aria-label": "What happened" });
+    this.log = el("div", { className: "log", role: "log", tabIndex: 0, "aria-label": "What happened" });
     this.verdict = el("p", { className: "verdict", role: "status" });
     this.play = el("button", { type: "button", className: "primary" }, "Play");
     this.play.addEventListener("click", () => this.run());
@@ -67,7 +67,7 @@ class Story {
   }
 
   line(text, wrong = false) {
-    this.log.append(el("li", { className: wrong ? "wrong" : "" }, text));
+    this.log.append(el("p", { className: wrong ? "wrong" : "" }, text));
     while (this.log.children.length > LINES_MAX) this.log.firstChild.remove();
     this.log.scrollTop = this.log.scrollHeight;
   }
