@@ -468,3 +468,43 @@ async def test_a_follower_that_is_cancelled_leaves_the_others_their_answer() -> 
     rig.store.held.set()
     assert (await second)[1].latest.number == 0
     assert first.cancelled()
+
+
+# --- told to stand still --------------------------------------------------------------------------
+
+
+async def running(rig: Rig) -> asyncio.Task[None]:
+    """The rig's follower at work."""
+    task = asyncio.create_task(rig.follower.run())
+    await until(lambda: len(rig.store.asked) > 1)
+    return task
+
+
+async def test_a_halted_follower_lets_its_replica_stand_still_until_it_goes_on() -> None:
+    rig = Rig()
+    task = await running(rig)
+    assert rig.follower.following
+    rig.follower.halt()
+    assert not rig.follower.following
+    await asyncio.sleep(0.05)
+    asked = len(rig.store.asked)
+    await rig.roll()
+    rig.follower.notify()
+    await asyncio.sleep(0.05)
+    assert (rig.replica.standing.rollup, len(rig.store.asked)) == (0, asked)
+    rig.follower.resume()
+    await until(lambda: rig.replica.standing.rollup == 1)
+    task.cancel()
+
+
+async def test_a_delay_that_changes_keeps_the_order() -> None:
+    rig = Rig()
+    await rig.follower.step()
+    rig.follower.delay_s = 0.05
+    await rig.roll()
+    await rig.follower.step()
+    rig.follower.delay_s = 0.0
+    await rig.roll()
+    await rig.follower.step()  # at once, but behind the one before
+    await until(lambda: rig.replica.standing.rollup == 2)
+    assert [told for told in rig.replica.told if told.startswith("apply")] == ["apply 1", "apply 2"]

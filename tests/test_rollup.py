@@ -298,3 +298,35 @@ async def test_after_the_worker_has_ended_nobody_waits_for_it() -> None:
         pass
     with pytest.raises(StoreUnavailable, match="has ended"):
         await asyncio.wait_for(rig.worker.cover(), 1)
+
+
+# --- told to stand still --------------------------------------------------------------------------
+
+
+async def test_a_halted_worker_begins_no_rollup_until_it_goes_on() -> None:
+    async with at_work(pause_s=0, poll_s=0.01) as rig:
+        rig.store.let_go(100)
+        rig.worker.halt()
+        assert not rig.worker.working
+        await asyncio.sleep(0.03)
+        begun = rig.store.begun
+        await rig.store.like(3)
+        rig.worker.notify()
+        await asyncio.sleep(0.05)
+        assert rig.store.begun == begun
+        rig.worker.resume()
+        assert rig.worker.working
+        await until(lambda: rig.store.revision == Revision.upto(3))
+
+
+async def test_who_waits_for_a_halted_worker_is_told() -> None:
+    async with at_work() as rig:
+        waiting = await rig.cover()
+        later = await rig.cover()  # the first has begun a rollup that is held
+        rig.worker.halt()
+        rig.store.let_go(1)
+        with pytest.raises(StoreUnavailable, match="stand still"):
+            await later
+        await waiting
+        with pytest.raises(StoreUnavailable, match="stand still"):
+            await rig.worker.cover()

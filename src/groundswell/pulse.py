@@ -123,11 +123,14 @@ class Pulse:
         """Beat until cancelled, whenever somebody watches."""
         while True:
             await self._arrived.wait()
+            due_s = self._clock()
             for number in self._while_watched():
                 if number % STORE_BEATS == 0:
                     self._standing = await self._ask()
                 self.beat()
-                await asyncio.sleep(BEAT_S)
+                now_s = self._clock()
+                due_s = max(due_s + BEAT_S, now_s)  # what was missed is not made up for
+                await asyncio.sleep(due_s - now_s)
 
     def _while_watched(self) -> Iterator[int]:
         for number in itertools.count():

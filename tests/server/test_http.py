@@ -497,7 +497,11 @@ LONG = "x" * 129
         ("GET", "/v1/edges/reply?source=1", 400, "bad-request"),  # not declared with inverse
         ("GET", "/v1/edges/view/1", 400, "bad-request"),  # no edges
         ("GET", "/v1/nothing", 404, "not-found"),
-        ("GET", "/", 404, "not-found"),
+        ("GET", "/page/", 404, "not-found"),
+        ("GET", "/page/../http.py", 404, "not-found"),
+        ("GET", "/page/%2e%2e/http.py", 404, "not-found"),
+        ("GET", "/v1/demo", 404, "not-found"),  # of demo nodes only
+        ("POST", "/v1/demo", 404, "not-found"),
         ("GET", "/v1", 404, "not-found"),
         ("GET", "/v1/", 404, "not-found"),
         ("GET", "/v2/counts/like/1", 404, "not-found"),
