@@ -38,6 +38,7 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "poll_ms": ("11", 11),
     "rollups_kept": ("12", 12),
     "streams_max": ("14", 14),
+    "demo": ("true", True),
     "log_level": ("debug", "debug"),
     "kinds": ('{"clap":{"value":{"min":1,"max":50}}}', {"clap": Kind(value=ValueRange(1, 50))}),
     "keys": (
@@ -115,6 +116,7 @@ def test_a_file_sets_everything_that_the_environment_sets(tmp_path: Path) -> Non
         poll_ms = 11
         rollups_kept = 12
         streams_max = 14
+        demo = true
         log_level = "debug"
         [kinds.clap]
         value = {{ min = 1, max = 50 }}

@@ -6,11 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import nodes
+from groundswell.demo.controls import (
+    DemoAnswer,
+    DemoRequest,
+    ReplicaState,
+    RollupState,
+    SpikeState,
+)
 from groundswell.demo.surge import PER_S_MAX, TARGET_FIRST
 
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
 HOTTEST = TARGET_FIRST + 1
 
 
@@ -114,3 +123,12 @@ def test_a_node_stops_while_its_spike_runs(tmp_path: Path) -> None:
         nodes.until(lambda: node.count("like", HOTTEST) > 0, "the spike")
         assert node.terminate() == 0
         assert "Traceback" not in node.output()
+
+
+def test_the_reference_describes_them_whole() -> None:
+    text = REFERENCE.read_text("utf-8").partition("\n## Demo nodes\n")[2].partition("\n## ")[0]
+    shapes = (SpikeState, ReplicaState, RollupState, DemoAnswer, DemoRequest)
+    for name in {field.name for shape in shapes for field in msgspec.structs.fields(shape)}:
+        assert f"`{name}`" in text, name
+    for call in ("`GET /v1/demo`", "`POST /v1/demo`", f"1 to {PER_S_MAX:,}"):
+        assert call in text, call

@@ -24,12 +24,13 @@ export function say(element, text) {
 export const announce = (text) => say($("announcer"), text);
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const seconds = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 
 export const number = (n) => (n === null || n === undefined ? "–" : whole.format(n));
 export const compact = (n) => short.format(n);
 export const milliseconds = (ms) =>
-  ms === null ? "unknown" : ms < 10_000 ? `${whole.format(ms)} ms` : `${whole.format(ms / 1000)} s`;
+  ms === null ? "unknown" : ms < 2000 ? `${whole.format(ms)} ms` : `${seconds.format(ms / 1000)} s`;
 
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
