@@ -99,6 +99,30 @@ def test_nothing_inline_runs(demo: nodes.Node, visit: Visit, faults: Faults) -> 
     faults.clear()
 
 
+def test_a_page_out_of_sight_asks_for_nothing(demo: nodes.Node, visit: Visit) -> None:
+    page = visit(demo.url)
+    page.wait_for_selector("#controls:visible")
+    page.click("text=Automatic")
+    hide = """(hidden) => {
+        Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(hide, True)
+    page.wait_for_timeout(1000)  # what was under way is over
+    sent: list[str] = []
+
+    def note(request: Request) -> None:
+        sent.append(request.url)
+
+    page.on("request", note)
+    age = "#replicas tr:first-child td:last-child"
+    stood = page.inner_text(age)
+    page.wait_for_timeout(3500)
+    assert (sent, page.inner_text(age)) == ([], stood)
+    page.evaluate(hide, False)
+    until(lambda: page.inner_text(age) != stood, "it goes on")
+
+
 # --- accessibility --------------------------------------------------------------------------------
 
 

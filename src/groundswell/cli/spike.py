@@ -106,7 +106,8 @@ async def _demo(
 ) -> bool:
     async with run.running_node(store) as url:
         err.print(
-            f"A node with three replicas runs at {url}. Their delays of 0, 150 and 600 ms are injected.",
+            f"A node with three replicas runs at {url}, which shows it live. Their delays of 0, 150 and "
+            "600 ms are injected.",
             highlight=False,
             soft_wrap=True,
         )
@@ -126,7 +127,7 @@ async def _demo(
         err.print(f"Report: {report_file}", highlight=False, soft_wrap=True)
         if not leave:
             err.print(
-                f"Still serving at {url} (its API: {url}/docs). Ctrl-C ends.",
+                f"Still serving at {url} (the live page; its API: {url}/docs). Ctrl-C ends.",
                 highlight=False,
                 soft_wrap=True,
             )

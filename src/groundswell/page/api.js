@@ -33,7 +33,7 @@ async function send(path, options = {}) {
   if (key !== null) headers.Authorization = `Bearer ${key}`;
   let response;
   try {
-    response = await fetch(path, { ...options, headers, credentials: "omit", cache: "no-store" });
+    response = await fetch(path, { ...options, headers, credentials: "omit", cache: "no-store", redirect: "error" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem("node-unreachable", "The node does not answer.");
