@@ -151,7 +151,10 @@ def test_status_has_the_shape_that_is_documented(watched: nodes.Node) -> None:
     assert [replica["name"] for replica in status["replicas"]] == ["replica-a", "replica-b"]
     assert [replica["delay_ms"] for replica in status["replicas"]] == [0.0, 200.0]
     for replica in status["replicas"]:
-        assert replica.keys() == {"name", "rollup", "revision", "age_ms", "delay_ms"}
+        assert replica.keys() == {
+            *("name", "rollup", "revision", "age_ms", "delay_ms", "following"),
+        }
+        assert replica["following"] is True
     assert [kind["name"] for kind in status["kinds"]] == [
         *("follow", "like", "view", "review", "reply", "seat")
     ]
