@@ -10,8 +10,8 @@ from playwright.sync_api import ConsoleMessage, Error, Page, Request, Response
 import nodes
 
 ARTIFACTS = Path(__file__).parent / "page" / "artifacts"
-WAIT_MS = 20_000
-FAR_S = 30.0
+WAIT_MS = 60_000
+FAR_S = 60.0
 
 Visit = Callable[..., Page]
 

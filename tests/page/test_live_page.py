@@ -89,7 +89,7 @@ def test_a_stopped_replica_is_shown_as_such(demo: nodes.Node, visit: Visit) -> N
     page.click("[aria-label='Stop replica-b']")
     page.wait_for_selector("#replicas tr.stopped .chip:visible")
     assert page.inner_text("#replicas tr.stopped th") == "replica-b stopped"
-    time.sleep(0.5)  # what was on its way has arrived
+    time.sleep(1.0)  # what was on its way has arrived
     stands = replica(page, 2, "count")
     before = counts(page)
     until(lambda: (replica(page, 1, "count") or 0) > before[0] + 100, "the others move on")
