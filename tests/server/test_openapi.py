@@ -262,6 +262,10 @@ CALLS: list[tuple[str, str, dict[str, str], str, Any, int]] = [
     ("GET", "/v1/trending/{kind}", {}, "window_s=0", None, 400),
     ("GET", "/v1/trending/{kind}", {"kind": "nope"}, "", None, 404),
     ("HEAD", "/v1/stream", {}, "key=like:1&key=review:1", None, 200),  # GET never ends
+    ("HEAD", "/v1/pulse", {}, "key=like:1", None, 200),  # nor does this
+    ("GET", "/v1/pulse", {}, "key=like", None, 400),
+    ("GET", "/v1/pulse", {}, "key=nope:1", None, 404),
+    ("GET", "/v1/pulse", {}, "key=tag:" + "x" * 129, None, 413),
     ("GET", "/v1/stream", {}, "", None, 400),
     ("GET", "/v1/stream", {}, "key=nope:1", None, 404),
     ("GET", "/v1/stream", {}, "key=tag:" + "x" * 129, None, 413),
