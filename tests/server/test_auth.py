@@ -42,7 +42,7 @@ CALLS = [
     ("GET", "/v1/objects/x", "read"),
     ("GET", "/v1/trending/like", "read"),
     ("GET", "/v1/stream", "read"),
-    ("GET", "/v1/pulse", "admin"),
+    ("GET", "/v1/pulse?key=nope:1", "admin"),  # any other never ends
     ("PUT", "/v1/edges/like/1/1", "write"),
     ("DELETE", "/v1/edges/like/1/1", "write"),
     ("POST", "/v1/tallies/view/1", "write"),
