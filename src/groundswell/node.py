@@ -280,9 +280,9 @@ class Node(Reads):
         """The news of a stream as it is told now."""
         return stream_event(news, self.kinds, stream.served_by, self._clock())
 
-    def open_pulse(self, key: Key | None = None) -> Watcher:
+    def open_pulse(self, key: Key) -> Watcher:
         """What the node does, ten times a second; to be closed by whoever asks. Raises Overloaded."""
-        return self._pulse.open(None if key is None else self.kinds.key(*key))
+        return self._pulse.open(self.kinds.key(*key))
 
     @property
     def streams_max(self) -> int:

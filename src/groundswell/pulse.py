@@ -29,9 +29,9 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Watcher:
-    """Somebody who watches one key, or none; whoever is slow misses beats, and gets the newest."""
+    """Somebody who watches one key; whoever is slow misses beats, and gets the newest."""
 
-    def __init__(self, pulse: Pulse, key: Key | None) -> None:
+    def __init__(self, pulse: Pulse, key: Key) -> None:
         self.key = key
         self.closed = asyncio.Event()
         self._pulse = pulse
@@ -94,7 +94,7 @@ class Pulse:
     def __len__(self) -> int:
         return len(self._watchers)
 
-    def open(self, key: Key | None) -> Watcher:
+    def open(self, key: Key) -> Watcher:
         """A watcher of this key, to be closed by whoever asks. Raises Overloaded."""
         if self._closed:
             raise Overloaded("This node is about to stop; ask another one.")
@@ -148,13 +148,13 @@ class Pulse:
 
     def beat(self) -> None:
         """Look once, and tell everybody."""
-        beats: dict[Key | None, bytes] = {}
+        beats: dict[Key, bytes] = {}
         for watcher in self._watchers:
             if watcher.key not in beats:
                 beats[watcher.key] = _encode(self._look(watcher.key))
             watcher.tell(beats[watcher.key])
 
-    def _look(self, key: Key | None) -> PulseEvent:
+    def _look(self, key: Key) -> PulseEvent:
         now_s = self._clock()
         writes, _ = self._telemetry.observed(self._telemetry.commit_writes)
         events, rollups = self._telemetry.observed(self._telemetry.rollup_events)
@@ -169,12 +169,12 @@ class Pulse:
             replicas=[self._replica(follower, key, now_s) for follower in self._followers],
         )
 
-    def _replica(self, follower: Follower, key: Key | None, now_s: float) -> PulseReplica:
+    def _replica(self, follower: Follower, key: Key, now_s: float) -> PulseReplica:
         replica = follower.replica
         return PulseReplica(
             replica.name,
             replica.standing.rollup,
-            None if key is None else self._count(follower, key),
+            self._count(follower, key),
             age_ms(now_s - replica.standing.fresh_at_s),
             follower.delay_s * 1000,
             follower.following,

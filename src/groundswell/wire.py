@@ -162,9 +162,9 @@ class StreamEvent(msgspec.Struct, frozen=True):
 
 
 class PulseQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which count: `kind:target`; none: only the node itself."""
+    """Which count: `kind:target`."""
 
-    key: str | None = None
+    key: str
 
 
 class PulseReplica(msgspec.Struct, frozen=True):
@@ -172,7 +172,7 @@ class PulseReplica(msgspec.Struct, frozen=True):
 
     name: str
     rollup: int  # at which it stands
-    count: int | None  # of the key, as it shows it; null: it is being filled, or there is no key
+    count: int | None  # of the key, as it shows it; null: it is being filled
     age_ms: float | None  # as in ReadInfo
     delay_ms: float  # injected
     following: bool  # the feed; false: it was told to stand still

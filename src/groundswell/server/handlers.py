@@ -231,9 +231,8 @@ async def get_stream(node: Node, request: Request) -> Response:
 
 
 async def get_pulse(node: Node, request: Request) -> Response:
-    key = request.query(wire.PulseQuery, wire.PulseQuery()).key
-    watcher = node.open_pulse(None if key is None else _spelt(node, key))
-    return _events(request, Beats(watcher))
+    key = _spelt(node, request.query(wire.PulseQuery).key)
+    return _events(request, Beats(node.open_pulse(key)))
 
 
 def _events(request: Request, feed: Feed) -> Response:
