@@ -9,11 +9,12 @@ import msgspec
 import pytest
 
 from groundswell import pulse as pulses
-from groundswell.errors import Overloaded, StoreUnavailable
+from groundswell.errors import Overloaded, ReplicaUnavailable, StoreUnavailable
 from groundswell.follower import Follower, Tail
 from groundswell.kinds import Kinds
-from groundswell.model import Add, Key
+from groundswell.model import Add, Counter, Key
 from groundswell.pulse import WATCHERS_MAX, Pulse, Watcher
+from groundswell.replica import Held
 from groundswell.replicas.memory import MemoryReplica
 from groundswell.store import Batch, Counters
 from groundswell.stores.memory import MemoryStore
@@ -48,14 +49,12 @@ class CountedStore(MemoryStore):
 
 
 class Rig:
-    def __init__(self, *, replicas: int = 2) -> None:
+    def __init__(self, *, replicas: Sequence[MemoryReplica] = ()) -> None:
         self.store = CountedStore()
         self.telemetry = Telemetry()
         tail = Tail(self.store)
-        self.followers = [
-            Follower(tail, MemoryReplica(name, bytes_max=10**6), poll_s=9)
-            for name in "ab"[:replicas]
-        ]
+        made = replicas or [MemoryReplica(name, bytes_max=10**6) for name in "ab"]
+        self.followers = [Follower(tail, replica, poll_s=9) for replica in made]
         self.pulse = Pulse(self.store, self.store, self.followers, self.telemetry)
         self.sources = 0
 
@@ -164,7 +163,7 @@ async def test_who_is_slow_gets_the_newest_beat() -> None:
 
 
 async def test_a_halted_follower_and_its_delay_are_told() -> None:
-    async with beating(replicas=1) as rig:
+    async with beating(replicas=[MemoryReplica("a", bytes_max=10**6)]) as rig:
         watcher = rig.pulse.open(A)
         assert (await beat(watcher)).replicas[0].following
         rig.followers[0].halt()
@@ -176,7 +175,7 @@ async def test_a_halted_follower_and_its_delay_are_told() -> None:
 
 async def test_a_store_that_is_away_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulses, "FILL_S", 0.05)
-    async with beating(replicas=1) as rig:
+    async with beating(replicas=[MemoryReplica("a", bytes_max=10**6)]) as rig:
         rig.store.away = True
         watcher = rig.pulse.open(A)
         found = await beat(watcher)
@@ -189,7 +188,7 @@ async def test_a_store_that_is_away_ends_nothing(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_replica_that_stands_too_far_back_is_not_asked_for_at_every_beat() -> None:
-    async with beating(replicas=1) as rig:
+    async with beating(replicas=[MemoryReplica("a", bytes_max=10**6)]) as rig:
         await rig.like()
         watcher = rig.pulse.open(A)  # born after where the replica stands: it is known to be absent
         await counted(watcher, 0)
@@ -204,6 +203,36 @@ async def test_a_replica_that_stands_too_far_back_is_not_asked_for_at_every_beat
         for _ in range(8):
             assert (await beat(other)).replicas[0].count is None
         assert rig.store.filled - before <= 3  # the tries of one fill
+
+
+class Elsewhere(MemoryReplica):
+    """A replica whose rows are not in this process."""
+
+    lost = False
+
+    def peek(self, keys: Sequence[Key]) -> list[Counter | None]:
+        return [None] * len(keys)
+
+    async def counters(self, keys: Sequence[Key]) -> Held[Counter]:
+        if self.lost:
+            raise ReplicaUnavailable("gone")
+        return await super().counters(keys)
+
+
+async def test_a_replica_whose_rows_are_elsewhere_is_asked_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pulses, "FILL_S", 0.2)
+    replica = Elsewhere("a", bytes_max=10**6)
+    async with beating(replicas=[replica]) as rig:
+        await rig.like(3)
+        await rig.followers[0].step()
+        watcher = rig.pulse.open(A)
+        await counted(watcher, 3)
+        replica.lost = True
+        await counted(watcher, None)
+        replica.lost = False
+        await counted(watcher, 3)
 
 
 async def test_the_number_of_watchers_is_limited() -> None:

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from groundswell.answers import age_ms
-from groundswell.errors import Overloaded, StoreUnavailable
+from groundswell.errors import Overloaded, ReplicaUnavailable, StoreUnavailable
 from groundswell.fills import Fills
 from groundswell.follower import Follower
 from groundswell.model import Key
@@ -24,6 +24,8 @@ BEAT_S: Final = 0.1
 STORE_BEATS: Final = 5  # beats between two questions to the store
 WATCHERS_MAX: Final = 100
 FILL_S: Final = 1.0  # between two tries to fill a replica, which may stand too far back for it
+
+Place = tuple[str, Key]  # a count on a replica
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -89,7 +91,8 @@ class Pulse:
             None,
             None,
         )  # rollup and backlog of the store
-        self._filling: dict[tuple[str, Key], asyncio.Task[None]] = {}
+        self._filling: dict[Place, asyncio.Task[None]] = {}
+        self._filled: dict[Place, int] = {}  # what was found by it
 
     def __len__(self) -> int:
         return len(self._watchers)
@@ -181,20 +184,26 @@ class Pulse:
         )
 
     def _count(self, follower: Follower, key: Key) -> int | None:
-        """As the replica shows it now; it is filled in the background where it does not hold it."""
+        """As the replica shows it now, or did within `FILL_S` where its rows are elsewhere.
+
+        It is filled in the background where it does not hold it.
+        """
         replica = follower.replica
         [row] = replica.peek([key])
         if row is not None:
             return row.count
         place = replica.name, key
         if place not in self._filling:
-            self._filling[place] = asyncio.create_task(self._fill(follower, key))
-        return None
+            self._filling[place] = asyncio.create_task(self._fill(place, follower))
+        return self._filled.get(place)
 
-    async def _fill(self, follower: Follower, key: Key) -> None:
+    async def _fill(self, place: Place, follower: Follower) -> None:
         try:
-            with contextlib.suppress(StoreUnavailable):
-                await self._fills.counters(follower.replica, [key])
+            with contextlib.suppress(StoreUnavailable, ReplicaUnavailable):
+                held = await self._fills.counters(follower.replica, [place[1]])
+                if held is not None and held.rows[0] is not None:
+                    self._filled[place] = held.rows[0].count
             await asyncio.sleep(FILL_S)
         finally:
-            del self._filling[follower.replica.name, key]
+            self._filled.pop(place, None)
+            del self._filling[place]
