@@ -69,6 +69,14 @@ async def test_what_is_alone_goes_together_with_nothing() -> None:
     assert max(len(wrong) for wrong in places.worst) == 1
 
 
+async def test_every_fault_comes_once_before_any_comes_again() -> None:
+    places = Places()
+    made = Nemesis(places.faults, Random(4))
+    drawn = [made._draw()[0] for _ in range(3 * len(places.faults))]
+    for first in range(0, len(drawn), len(places.faults)):
+        assert set(drawn[first : first + len(places.faults)]) == set(places.faults)
+
+
 @pytest.mark.usefixtures("quick")
 async def test_the_same_seed_draws_the_same_faults() -> None:
     one, other = [Nemesis(Places().faults, Random(7)) for _ in range(2)]

@@ -46,6 +46,7 @@ class Nemesis:
     def __init__(self, faults: Sequence[Fault], rng: Random) -> None:
         self.injected: list[Injected] = []
         self._faults = faults
+        self._due: list[Fault] = []  # each comes once before any comes again
         self._rng = rng
         self._began_s = time.monotonic()
 
@@ -58,7 +59,8 @@ class Nemesis:
                     group.create_task(self._one(fault, self._rng.uniform(*HELD_S), until))
 
     def _draw(self) -> list[Fault]:
-        one = self._rng.choice(self._faults)
+        self._due = self._due or self._rng.sample(self._faults, len(self._faults))
+        one = self._due.pop()
         if one.alone or self._rng.random() > TWO_AT_ONCE:
             return [one]
         others = [f for f in self._faults if f.place != one.place and not f.alone]
