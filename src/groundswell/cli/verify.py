@@ -21,7 +21,7 @@ from rich.table import Table
 
 from groundswell.cli.main import Key, app, err, execute, out
 from groundswell.errors import BadSettings
-from groundswell.verify import export, run, topology
+from groundswell.verify import export, network, run, topology
 from groundswell.verify import report as reports
 from groundswell.verify.history import load
 
@@ -71,6 +71,8 @@ def verify(
         )
     seed = secrets.randbelow(2**31) if seed is None else seed
     plan = run.Plan(seconds=seconds, seed=seed, faults=faults, sessions=sessions, key=key)
+    if faults:
+        network.enter()  # where it may; else packets are not lost
     made = execute(_verify(url or [], name, nodes, plan, history_file))
     command = _command(url or [], name, nodes, plan)
     if report_file is not None:

@@ -12,7 +12,7 @@ import msgspec
 import psycopg
 
 from groundswell import config, wiring
-from groundswell.verify import disk
+from groundswell.verify import disk, network
 from groundswell.verify.clusters import Cluster, installations
 from groundswell.verify.nemesis import Fault
 from groundswell.verify.proxy import Proxy
@@ -34,12 +34,20 @@ class Place(msgspec.Struct, frozen=True):
 
 def of_link(proxy: Proxy, place: str) -> list[Fault]:
     """What can be made to go wrong on a connection."""
-    return [
+    found = [
         Fault("partition", place, proxy.stall, proxy.heal),
         Fault("slow", place, partial(proxy.delay, SLOW_S), proxy.heal),
         Fault("reset", place, proxy.cut, proxy.heal),
         Fault("answers lost", place, proxy.deafen, proxy.heal),
     ]
+    if network.is_own():
+        carry = partial(network.carry, proxy.port)
+        lose, lose_back = (
+            partial(network.lose, proxy.port, back_only=back_only) for back_only in (False, True)
+        )
+        found.append(Fault("packets lost", place, lose, carry))
+        found.append(Fault("packets lost on the way back", place, lose_back, carry))
+    return found
 
 
 class Servers:
