@@ -120,11 +120,14 @@ async def test_what_a_failover_has_lost_is_shown_by_no_replica_and_asked_for_by_
             lost = put(node, source, lost.token)
         shown = 5 if by_standby else 15
         await until(lambda: shows(node, 1, shown), "likes that will be lost")
+        await until(lambda: len(listed(node)) == 15, "a list of them")
         lost = count(node, "linearizable", lost.token)
         assert lost.json["count"] == 15
         before = epoch(node)
 
         await fail_over(pair, node)
+        for _ in range(10):
+            assert sorted(listed(node)) == list(range(5))
         await until(lambda: shows(node, 1, 5), "the new truth")
         check_tokens(node, [kept.token, lost.token], 5)
         # New transactions take the ids of those that were lost, and more.
@@ -135,6 +138,7 @@ async def test_what_a_failover_has_lost_is_shown_by_no_replica_and_asked_for_by_
         both = count(node, "causal", f"{lost.token},{new.token}")
         assert both.json["count"] == 25
         assert SessionToken.decode(both.token).epoch == epoch(node) > before
+        await until(lambda: len(listed(node)) == 25, "the new likes on the replica's list")
         await check_nodes(pair.url, node)
     assert await check_store(pair.url) == {(1, n) for n in (*range(5), *range(200, 220))}
 
@@ -143,6 +147,18 @@ def put(node: Node, source: int, token: str | None = None) -> Answer:
     answer = node.request("PUT", f"/v1/edges/like/1/{source}", tokens=token)
     assert answer.status == 200, answer
     return answer
+
+
+def listed(node: Node) -> list[int]:
+    """Who likes it, as a replica has it, or the primary; as many as it counts, with the viewer or not."""
+    body = {"keys": [["like", 1]], "viewer": 100, "newest": 50}
+    answer = node.request("POST", "/v1/page?consistency=eventual", body)
+    assert answer.status == 200, answer
+    [item] = answer.json["items"]
+    sources = [edge["source"] for edge in item["newest"]]
+    assert len(sources) == item["count"]
+    assert item["viewer"] == (100 in sources)
+    return sources
 
 
 def check_tokens(node: Node, tokens: list[str], truth: int) -> None:
