@@ -23,6 +23,7 @@ export const pulse = {
   begin() {
     going?.abort();
     going = null;
+    this.latest = null; // of another target, or old
     if (document.hidden) return;
     going = new AbortController();
     const { signal } = going;

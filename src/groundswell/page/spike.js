@@ -50,9 +50,10 @@ function begin(names) {
 
 function draw() {
   drawing = false;
+  const { latest } = pulse;
+  if (latest === null) return; // another target is watched by now
   count.draw();
   behind.draw();
-  const { latest } = pulse;
   const counts = latest.replicas.map((one) => one.count).filter((one) => one !== null);
   const furthest = counts.length ? Math.max(...counts) : null;
   latest.replicas.forEach((one, place) => {
