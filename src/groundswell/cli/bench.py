@@ -13,10 +13,12 @@ from rich.table import Table
 
 from groundswell.bench import report as reports
 from groundswell.bench import run
+from groundswell.bench.check import Miscounted
 from groundswell.bench.results import Report
 from groundswell.bench.results import Table as Measured
 from groundswell.bench.systems import PEERS
 from groundswell.cli.main import app, err, execute, out
+from groundswell.errors import StoreUnusable
 from groundswell.reports import write_report
 
 RUNS: Final = 5
@@ -76,7 +78,10 @@ def bench(
             write_report(json_file, made.decode() + "\n")
 
     with tempfile.TemporaryDirectory(prefix="groundswell-bench-") as folder:
-        made = execute(run.bench(plan, Path(folder), _tell, keep))
+        try:
+            made = execute(run.bench(plan, Path(folder), _tell, keep))
+        except Miscounted as error:
+            raise StoreUnusable(f"{error} Figures of what counts wrong say nothing.") from error
     for table in made.tables:
         _show(table)
     out.print(reports.summary(made), highlight=False)

@@ -146,7 +146,7 @@ def every_answer_makes_a_replica_fresh() -> Patch:
     """Whether the replica shows what there was is not looked at."""
 
     def certify(original: Any, self: Any, asked_s: float, head: Revision) -> None:
-        self._replica.certify(asked_s)
+        self.replica.certify(asked_s)
 
     return instead(follower.Follower, "_certify", certify)
 
