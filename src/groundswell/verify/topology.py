@@ -34,8 +34,8 @@ HUGE_S: Final = 5.0
 DISK: Final = 256 << 20  # bytes, of a SQLite file
 JUMPS_S: Final = (3600, -600)
 REDIS_DELAYS_MS: Final = ("150",)  # of the one replica in a node's memory beside that in Redis
-SQLITE: Final = ("sqlite", "sqlite-redis", "sqlite-redis-cluster")
-NAMES: Final = (*SQLITE, "postgres", "postgres-standby")
+REDIS: Final = ("sqlite-redis", "sqlite-redis-cluster")
+NAMES: Final = ("sqlite", "postgres", "postgres-standby", *REDIS)
 
 
 class Topology(msgspec.Struct, frozen=True):
@@ -54,7 +54,7 @@ async def started(name: str, nodes: int, folder: Path, *, seed: int = 0) -> Asyn
     """
     async with contextlib.AsyncExitStack() as stack:
         delays_ms = REDIS_DELAYS_MS if "redis" in name else DELAYS_MS
-        if name in SQLITE:
+        if name in ("sqlite", *REDIS):
             where, faults = _sqlite(stack, folder)
             places = [Place({"store": f"sqlite:///{where}"}, []) for _ in range(nodes)]
             if (redis := _redis(name, folder / "redis", seed)) is not None:
