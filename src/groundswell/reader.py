@@ -184,19 +184,16 @@ class Reader:
                 if decision.overlay:
                     await self.check(token)
                 replica, chosen = replicas[decision.replica], standings[decision.replica]
-                held = await _unless_unavailable(get(replica, keys))
-                if held is None and replica.away:
+                try:
+                    held = await get(replica, keys)
+                except ReplicaUnavailable:
                     failed.append(replica)
                     continue  # at once, to those that are there
                 if held is not None and self._still(decision, chosen, held.standing, want, token):
-                    rows: list[Any] = held.rows  # none is missing
                     pending = _pending(decision, held, token)
-                    if not pending or not _impossible(keys, rows, pending):
-                        at, waited_s = held.standing, self._waited(began_s, now_s)
-                        age_s = self._clock() - at.fresh_at_s
-                        return self._count(
-                            want, Served(rows, replica.name, age_s, waited_s, at.revision, pending)
-                        )
+                    if not pending or not _impossible(keys, held.rows, pending):
+                        waited_s = self._waited(began_s, now_s)
+                        return self._count(want, self._served(replica, held, waited_s, pending))
                 # It can neither hold these rows nor fill them where it stands, or the own writes
                 # undo something that it does not show yet: another replica, or the same one later.
                 additive = additive and not decision.overlay
@@ -213,6 +210,13 @@ class Reader:
         self._fall_back(want)
         rows, revision = await primary(keys)
         return self._count(want, Served(rows, PRIMARY, 0.0, self._waited(began_s, now_s), revision))
+
+    def _served(
+        self, replica: Replica, held: Held[T], waited_s: float, pending: Pending
+    ) -> Served[T]:
+        rows: list[Any] = held.rows  # none is missing
+        age_s = self._clock() - held.standing.fresh_at_s
+        return Served(rows, replica.name, age_s, waited_s, held.standing.revision, pending)
 
     def _fall_back(self, want: Want) -> None:
         """Go to the primary, or raise ReplicaLate."""
@@ -261,13 +265,6 @@ class Reader:
         if served.waited_s:
             self._telemetry.waits.labels(want.level).inc()
         return served
-
-
-async def _unless_unavailable(asked: Awaitable[T | None]) -> T | None:
-    try:
-        return await asked
-    except ReplicaUnavailable:
-        return None
 
 
 def _pending(decision: Serve, held: Held[Any], token: SessionToken | None) -> Pending:
