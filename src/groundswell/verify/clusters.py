@@ -7,12 +7,10 @@ import functools
 import importlib.util
 import os
 import pwd
-import random
 import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -25,6 +23,7 @@ import psycopg
 
 from groundswell.errors import StoreUnusable
 from groundswell.verify.disk import mount
+from groundswell.verify.program import free_port
 
 START_S = 60.0  # generous: the machine may be busy, and a killed server has to recover first
 STOP_S = 30.0
@@ -138,7 +137,7 @@ class Cluster:
         self.folder = _folder(in_memory)
         self.small = bool(disk) and not _mounted(self.folder, disk)
         self.name = self.folder.name  # under which a primary knows a standby
-        self.port = _free_port()
+        self.port = free_port()
         self.password: str = primary.password if primary else secrets.token_hex(8)
         self._settings = {**SETTINGS, **(settings or {})}
         self._primary = primary
@@ -387,16 +386,3 @@ def _folder(in_memory: bool) -> Path:
 def _mounted(folder: Path, size: int) -> str:
     """Why there is no file system of its own for whoever runs the servers; empty if there is."""
     return mount(folder, size, mode="700", uid=_user().pw_uid, gid=_user().pw_gid)
-
-
-def _free_port() -> int:
-    """One that is free now, and below those from which connections are made.
-
-    One of those could be taken while the server is down, even by a client that tries to reach it.
-    """
-    while True:
-        port = random.randrange(20_000, 30_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            return port

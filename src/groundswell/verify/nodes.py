@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -16,13 +15,14 @@ from typing import Final
 
 from groundswell.errors import StoreUnusable
 from groundswell.processes import end_with_parent
+from groundswell.verify.program import Program
 
 START_S: Final = 60.0
 STOP_S: Final = 20.0
 _LISTENS: Final = re.compile(rb"listens on http://\S+?:(\d+)")
 
 
-class Node:
+class Node(Program):
     """One `groundswell serve` on loopback, on the same port each time it is started."""
 
     def __init__(
@@ -33,6 +33,7 @@ class Node:
         settings: Mapping[str, str],
         preload: Mapping[str, str] | None = None,
     ) -> None:
+        super().__init__()
         self.name = name
         self.port = 0  # once it is started
         self._log = folder / f"{name}.log"
@@ -45,7 +46,6 @@ class Node:
             f"GROUNDSWELL_{key.upper()}": value for key, value in settings.items()
         }
         self._environment |= preload or {}
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -89,23 +89,6 @@ class Node:
                 start_new_session=True,  # Ctrl-C is for the verification, which then ends it
                 preexec_fn=end_with_parent,
             )
-
-    def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-
-    def pause(self) -> None:
-        """SIGSTOP: connections stay, and get no answer."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
 
     async def stop(self) -> None:
         """SIGTERM; SIGKILL if that takes too long."""

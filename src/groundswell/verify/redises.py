@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import shutil
-import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +13,7 @@ from typing import Any, Final
 
 from groundswell.errors import StoreUnusable
 from groundswell.processes import end_with_parent
+from groundswell.verify.program import Program, free_port
 
 START_S: Final = 30.0
 STEP_S: Final = 0.02
@@ -36,15 +35,15 @@ def _program() -> str | None:
     return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
-class RedisServer:
+class RedisServer(Program):
     """One server, on the same port each time it is started; keeps nothing but what `save` wrote."""
 
     def __init__(self, folder: Path, *options: str) -> None:
+        super().__init__()
         folder.mkdir(parents=True, exist_ok=True)
-        self.port = _free_port()
+        self.port = free_port()
         self._folder = folder
         self._options = options
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -89,23 +88,6 @@ class RedisServer:
             except (ConnectionError, TimeoutError) as error:
                 raise OSError(str(error)) from error
 
-    def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-
-    def pause(self) -> None:
-        """SIGSTOP: connections stay, and get no answer."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
-
     def save(self) -> None:
         """Write a dump, which is what the server has when it is started again."""
         with contextlib.suppress(OSError):  # it is not there: so is the dump
@@ -120,7 +102,7 @@ class RedisCluster:
     """Masters and a replica of each, on loopback."""
 
     def __init__(self, folder: Path) -> None:
-        bus = [_free_port() for _ in range(2 * MASTERS)]
+        bus = [free_port() for _ in range(2 * MASTERS)]
         self.servers = [
             RedisServer(
                 folder / str(number),
@@ -220,9 +202,3 @@ def until(true: Callable[[], bool]) -> bool:
             return False
         time.sleep(STEP_S)
     return True
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
