@@ -50,15 +50,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     host: str = "127.0.0.1"  # address to listen on; any but loopback needs keys
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080  # 0: any free one
     workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1  # processes on the one port, each a node
-    replicas: Annotated[int, msgspec.Meta(ge=0, le=64)] = (
-        1  # copies of counts in this node; 0 only with `redis`
-    )
+    # Copies of counts in this node; 0 only with `redis`.
+    replicas: Annotated[int, msgspec.Meta(ge=0, le=64)] = 1
     replica_delay_ms: tuple[NotNegative, ...] = ()  # injected delay of each, for demonstrations
     replica_mib: Positive = 64  # memory of each replica
     redis: str = ""  # a server or a cluster that holds one more copy, shared by all nodes
-    redis_prefix: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.:-]{1,64}$")] = (
-        "groundswell"  # of its keys there; one for each store
-    )
+    # Of its keys there; one for each store.
+    redis_prefix: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.:-]{1,64}$")] = "groundswell"
     wait_ms: NotNegative = 100  # how long a read waits for a replica, where it does not say
     group_max: Positive = 10_000  # writes in one commit
     queue_max: Positive = 50_000  # writes that may wait for a commit
@@ -67,9 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     poll_ms: Positive = 50  # how soon is noticed what other processes did
     streams_max: NotNegative = 1_000  # streams of counts open at the same time
     rollups_kept: Positive = 1_000  # length of the change feed
-    demo: bool = (
-        False  # whether anybody may start a spike, delay and stop parts: for demonstrations
-    )
+    demo: bool = False  # whether a spike may be started, parts delayed and stopped: to show it
     log_level: Literal["debug", "info", "warning", "error"] = "warning"  # on standard error
     kinds: dict[str, Kind] = {}  # declared kinds, beside and instead of the built-in ones
     keys: list[ApiKey] = []  # API keys; none: no key is needed

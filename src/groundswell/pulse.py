@@ -87,10 +87,8 @@ class Pulse:
         self._watchers: set[Watcher] = set()
         self._arrived = asyncio.Event()
         self._closed = False
-        self._standing: tuple[int | None, int | None] = (
-            None,
-            None,
-        )  # rollup and backlog of the store
+        # Rollup and backlog of the store.
+        self._standing: tuple[int | None, int | None] = (None, None)
         self._filling: dict[Place, asyncio.Task[None]] = {}
         self._filled: dict[Place, int] = {}  # what was found by it
 

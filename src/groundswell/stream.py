@@ -71,9 +71,8 @@ class Stream:
         self._changed: dict[Key, tuple[int, Counter]] = {}  # with the rollup that brought it
         self._all = True  # whether all counts are to be told, changed or not
         self._from = Place(0, 0)  # nothing is told until the replica has come so far
-        self._shown = (
-            0  # the rollup at which all counts were told; rows may be ahead of the replica
-        )
+        # The rollup at which all counts were told: rows may be ahead of the replica.
+        self._shown = 0
         self._wake = asyncio.Event()
         self._ahead: News | None = None
         room.enter(self)
