@@ -24,9 +24,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     client_s: float  # CPU seconds of the client
     memory_mib: float  # the most that the system's processes held; the database's are not in it
     bytes_per_edge: float | None = None
-    staleness_ms: float | None = (
-        None  # from an acknowledgement to its sight, the worst of those tried
-    )
+    # From an acknowledgement to its sight, the worst of those tried.
+    staleness_ms: float | None = None
     beside_per_s: float | None = None  # writes while the reads were measured
 
     @property
