@@ -190,8 +190,38 @@ def test_likes_under_way_and_automatic_reads_make_no_false_alarm(
         page.wait_for_selector("#like:not(:disabled)")
         time.sleep(0.3)
     until(lambda: tally(page, "causal", "reads") > 10, "enough reads")
+    no_alarm(page)
+
+
+def test_a_like_taken_back_and_given_again_makes_no_false_alarm(
+    demo: nodes.Node, visit: Visit
+) -> None:
+    """On a state that lacks the last two, nothing is added in sum; and it lacks others' likes too."""
+    target = next(FREE)
+    demo.request("PUT", f"/v1/edges/like/{target}/1")
+    page = visit(demo.url)
+    watch(page, "like", target)
+    page.click("#like")
+    page.wait_for_selector("#like[aria-pressed=true]")
+    until(lambda: counts(page) == [2, 2, 2], "everybody knows of the like")
+    writes = [{"op": "add", "kind": "like", "target": target, "source": n} for n in range(2, 50)]
+    assert demo.request("POST", "/v1/writes", {"writes": writes}).status == 200
+    page.click("#like")
+    page.wait_for_selector("#like[aria-pressed=false]")
+    page.click("#like:not(:disabled)")
+    page.wait_for_selector("#like[aria-pressed=true]")
+    for _ in range(9):  # every replica is met
+        reads = tally(page, "read_your_writes", "reads")
+        page.click("[data-level=read_your_writes] button")
+        until(lambda: tally(page, "read_your_writes", "reads") > reads, "read")  # noqa: B023
+    no_alarm(page)
+
+
+def no_alarm(page: Page) -> None:
     for level in ("read_your_writes", "causal", "linearizable"):
         assert tally(page, level, "missed own") == 0, level
+    for level in ("monotonic", "causal", "linearizable"):
+        assert tally(page, level, "went back") == 0, level
 
 
 # --- stories --------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from groundswell.verify.shape import LEVELS, Shape
 from groundswell.verify.tally import tally
 from groundswell.verify.workload import Work
 
-OPERATIONS = 1_000
+OPERATIONS = 1_500
+OF_A_SESSION = 150  # so that it often reads what it wrote
 TAMPERINGS = 4_000
 
 
@@ -32,7 +33,7 @@ async def recorded() -> tuple[list[Op], Ending]:
     delays_ms = [0, 20, 60]
     async with groundswell.open("memory://", replicas=3, replica_delay_ms=delays_ms) as node:
         made = History(time.monotonic_ns)
-        shape = Shape(run=10**12, pause_s=0.002)
+        shape = Shape(run=10**12, pause_s=0.002, operations=OF_A_SESSION)
         work = Work([node], made, shape, Random(1))
         await work.prepare()
         await work.run(lambda: len(made.ops) >= OPERATIONS)

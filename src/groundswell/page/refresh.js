@@ -24,11 +24,19 @@ class Counter {
   /** For another target: a new session that has seen nothing. */
   begin() {
     this.session = new Session();
-    this.seen = null; // the value shown last
-    this.floor = null; // what any state that has the own write counts at least
+    this.undone = false; // whether the visitor has taken a like back
+    this.expect();
     say(this.parts.value, "–");
     say(this.parts.from, "not read yet");
     this.marked("");
+  }
+
+  /**
+   * From now on no answer may be below `seen`, the value shown last, nor below `floor`: what any state
+   * counts at least that has the own like.
+   */
+  expect(seen = -Infinity, floor = -Infinity) {
+    this.expected = { seen, floor };
   }
 
   card() {
@@ -47,10 +55,10 @@ class Counter {
   async refresh({ aloud = false } = {}) {
     if (this.reading) return;
     this.reading = true;
-    const { session, floor } = this; // as they are now: what is written meanwhile need not be seen
+    const { session, expected } = this; // as they are now: what is written meanwhile need not be seen
     try {
       const answer = await session.count(watched.kind, watched.target, this.level.id);
-      if (session === this.session) this.show(answer, floor, aloud);
+      if (session === this.session) this.show(answer, expected, aloud);
       complain($("refresh-problem"), null);
     } catch (error) {
       complain($("refresh-problem"), error);
@@ -59,12 +67,13 @@ class Counter {
     }
   }
 
-  show({ count, pending, read }, floor, aloud) {
-    const back = this.seen !== null && count < this.seen ? this.seen - count : 0;
+  show({ count, pending, read }, expected, aloud) {
+    const told = expected === this.expected ? expected : null; // else it may be of before or after a write
+    const back = count < told?.seen ? told.seen - count : 0;
     // A state that has the own write has all that was there before it. Own writes that were added on
     // top (`pending`) are there too.
-    const missed = floor !== null && pending === 0 && count < floor;
-    this.seen = count;
+    const missed = pending === 0 && count < told?.floor;
+    if (told) told.seen = count;
     this.tally.reads += 1;
     this.tally.backwards += back > 0;
     this.tally.missed += missed;
@@ -92,11 +101,24 @@ class Counter {
     this.showTally();
   }
 
-  /** The visitor has written: `by` more, on top of at least `before`. */
-  wrote(token, by, before) {
+  /** The visitor has liked it, on top of at least `before`. */
+  liked(token, before) {
     this.session.observe(token);
-    this.floor = by > 0 ? before + 1 : null;
-    if (by < 0) this.seen = null; // it may fall now, and rightly
+    // Added on top of an older state, a like and another taken back are nothing: that has no floor.
+    const sure = !(this.undone && this.level.overlays);
+    this.expect(this.expected.seen, sure ? before + 1 : undefined);
+  }
+
+  /** The visitor takes the like back: until that is done, the count may fall at any time. */
+  undo() {
+    this.undone = true;
+    this.expected = null;
+  }
+
+  /** The visitor has taken the like back, or could not. */
+  undid(token) {
+    this.session.observe(token);
+    this.expect();
   }
 }
 
@@ -109,18 +131,15 @@ const canLike = () => {
   return unique && !exclusive && source !== "uuid";
 };
 
-async function like() {
+async function toggle() {
+  const { kind, target } = watched;
+  const still = () => kind === watched.kind && target === watched.target;
   const pressed = $("like").getAttribute("aria-pressed") === "true";
-  const { kind, target, declared } = watched;
+  const path = `v1/edges/${segment(kind)}/${segment(target)}/${visitor}`;
   $("like").disabled = true;
   try {
-    const writer = new Session();
-    const path = `v1/edges/${segment(kind)}/${segment(target)}/${visitor}`;
-    if (pressed) await writer.remove(path);
-    const { count: before } = await new Session().count(kind, target, "linearizable");
-    if (!pressed) await writer.put(path, declared.value ? { value: declared.value.max } : {});
-    if (kind !== watched.kind || target !== watched.target) return; // something else is watched by now
-    for (const counter of counters) counter.wrote(writer.token, pressed ? -1 : 1, before);
+    await (pressed ? unlike(path) : like(path, still));
+    if (!still()) return; // something else is watched by now
     liked(!pressed);
     complain($("refresh-problem"), null);
     await all();
@@ -128,6 +147,24 @@ async function like() {
     complain($("refresh-problem"), error);
   } finally {
     $("like").disabled = !canLike();
+  }
+}
+
+async function like(path, still) {
+  const { kind, target, declared } = watched;
+  const writer = new Session();
+  const { count: before } = await new Session().count(kind, target, "linearizable");
+  await writer.put(path, declared.value ? { value: declared.value.max } : {});
+  if (still()) for (const counter of counters) counter.liked(writer.token, before);
+}
+
+async function unlike(path) {
+  const writer = new Session();
+  for (const counter of counters) counter.undo();
+  try {
+    await writer.remove(path);
+  } finally {
+    for (const counter of counters) counter.undid(writer.token);
   }
 }
 
@@ -161,7 +198,7 @@ function begin() {
 
 export function start() {
   $("levels").append(...counters.map((counter) => counter.card()));
-  $("like").addEventListener("click", like);
+  $("like").addEventListener("click", toggle);
   $("refresh-all").addEventListener("click", all);
   $("auto").addEventListener("click", auto);
   $("reset").addEventListener("click", () => counters.forEach((counter) => counter.reset()));
