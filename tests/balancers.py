@@ -64,8 +64,6 @@ def adapted(text: str, port: int, admin_socket: Path, addresses: Sequence[str]) 
     ):
         assert old in text
         text = text.replace(old, new)
-    if os.geteuid() != 0:  # it cannot become another user then
-        text = re.sub(r"^ +(user|group) haproxy\n", "", text, flags=re.MULTILINE)
     return text
 
 
@@ -76,19 +74,29 @@ def balanced(folder: Path, urls: Sequence[str]) -> Iterator[Balancer]:
     port = free_port("127.0.0.1", 0)
     made = Balancer(folder, port)
     addresses = [url.removeprefix("http://") for url in urls]
+    text = adapted(CONFIG.read_text("utf-8"), port, made.admin_socket, addresses)
+    with haproxy(folder, text, made.log) as process:
+        _wait(made, process)
+        yield made
+
+
+@contextlib.contextmanager
+def haproxy(folder: Path, text: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A HAProxy with this configuration; gone at the end."""
+    if os.geteuid() != 0:  # it cannot become another user then
+        text = re.sub(r"^ +(user|group) haproxy\n", "", text, flags=re.MULTILINE)
     config = folder / "haproxy.cfg"
-    config.write_text(adapted(CONFIG.read_text("utf-8"), port, made.admin_socket, addresses))
-    with made.log.open("wb") as log:
+    config.write_text(text)
+    with log.open("wb") as out:
         process = subprocess.Popen(
             ["haproxy", "-db", "-f", str(config)],
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=out,
             stderr=subprocess.STDOUT,
             preexec_fn=end_with_parent,
         )
     try:
-        _wait(made, process)
-        yield made
+        yield process
     finally:
         process.kill()
         process.wait()

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -115,6 +115,30 @@ def missing(*, pgq: bool = False) -> str:
     return ""
 
 
+class Home:
+    """A new folder for whoever runs the servers: what works in it, or in its `data`, ends with it."""
+
+    def __init__(self, *, in_memory: bool = False) -> None:
+        self.folder = _folder(in_memory)
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", GUARD, str(self.folder)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is not for it
+        )
+
+    def close(self) -> None:
+        """Kill what is left, and remove all of it."""
+        self._guard.communicate()
+
+    def processes(self) -> list[int]:
+        """Those that are alive: each works in the folder, PostgreSQL's in `data`."""
+        return [*_working_in(self.folder), *_working_in(self.folder / "data")]
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it to all of them."""
+        _send(number, self.processes())
+
+
 class Cluster:
     """A server of its own, running from the start; may be stopped, killed, paused, followed.
 
@@ -134,7 +158,8 @@ class Cluster:
     ) -> None:
         self.installation = installation
         self.in_memory = in_memory
-        self.folder = _folder(in_memory)
+        self._home = Home(in_memory=in_memory)
+        self.folder = self._home.folder
         self.small = bool(disk) and not _mounted(self.folder, disk)
         self.name = self.folder.name  # under which a primary knows a standby
         self.port = free_port()
@@ -145,11 +170,6 @@ class Cluster:
         self._data = self.folder / "data"
         self._log = self.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", GUARD, str(self.folder)],
-            stdin=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is not for it
-        )
         try:
             self._make()
             self.start()
@@ -185,7 +205,7 @@ class Cluster:
         """End it at once, and its standbys, and remove all that it has left."""
         while self._standbys:
             self._standbys.pop().close()
-        self._guard.communicate()
+        self._home.close()
         if self._process is not None:
             self._process.wait()
 
@@ -199,7 +219,7 @@ class Cluster:
                 cwd=self._data,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                **_as_user(),
+                **as_user(),
             )
         try:
             self._until("SELECT true")
@@ -249,17 +269,10 @@ class Cluster:
 
     def processes(self) -> list[int]:
         """Those that are alive: every one of PostgreSQL's works in the data folder."""
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # gone, or somebody else's
-                if (process / "cwd").readlink() == self._data:
-                    found.append(int(process.name))
-        return found
+        return _working_in(self._data)
 
     def _signal(self, number: signal.Signals) -> None:
-        for process in self.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, number)
+        _send(number, self.processes())
 
     def revive(self) -> None:
         """Wait until it answers, and start it again if it has given up."""
@@ -337,6 +350,21 @@ class Cluster:
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
+def _working_in(folder: Path) -> list[int]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # gone, or somebody else's
+            if (process / "cwd").readlink() == folder:
+                found.append(int(process.name))
+    return found
+
+
+def _send(number: signal.Signals, processes: Sequence[int]) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, number)
+
+
 @functools.cache
 def _user() -> pwd.struct_passwd:
     """Who runs the servers: this user, but PostgreSQL refuses to run as root."""
@@ -346,7 +374,7 @@ def _user() -> pwd.struct_passwd:
     return users.get("postgres") or users["nobody"]
 
 
-def _as_user() -> dict[str, Any]:
+def as_user() -> dict[str, Any]:
     """What makes Popen run one of PostgreSQL's programs as that user, and in its own way."""
     environment = {n: v for n, v in os.environ.items() if not n.startswith(("PG", "LC_"))}
     as_is: dict[str, Any] = {"env": environment, "stdin": subprocess.DEVNULL}
@@ -363,7 +391,7 @@ def _run(program: Path, *arguments: str, cwd: Path = Path("/")) -> str:
         capture_output=True,
         text=True,
         timeout=START_S,
-        **_as_user(),
+        **as_user(),
     )
     if done.returncode != 0:
         raise StoreUnusable(f"{program.name}: {done.stdout}{done.stderr}")
