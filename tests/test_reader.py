@@ -189,6 +189,18 @@ async def test_replicas_take_turns(rig: Rig) -> None:
     assert sorted(served) == ["a"] * 3 + ["b"] * 3
 
 
+@pytest.mark.parametrize("rhythm", range(1, 7))
+async def test_whatever_the_rhythm_of_a_caller_it_meets_every_replica(
+    rig: Rig, rhythm: int
+) -> None:
+    met = set()
+    for _ in range(20):
+        for _ in range(rhythm):
+            served = await rig.count(Want(Level.EVENTUAL))
+        met.add(served.served_by)
+    assert met == {"a", "b"}
+
+
 async def test_eventual_takes_what_a_replica_has(rig: Rig) -> None:
     mine = await rig.write(rig.session(), like(1))
     served = await rig.count(Want(Level.EVENTUAL), mine)

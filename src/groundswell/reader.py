@@ -24,6 +24,7 @@ from groundswell.store import Item, Sight, Source, Store
 from groundswell.telemetry import Telemetry
 
 PRIMARY: Final = "primary"
+LEFT_OUT: Final = 7  # one turn after so many
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -73,7 +74,9 @@ class Reader:
         self._fills = Fills(source or store)
         self._current = Current(store, worker)
         self._pages = Pages(store, replicas, worker)
-        self._turns = itertools.count()
+        # Replicas take turns. With a turn left out now and then, a page that asks in a rhythm of its own
+        # does not find each of its figures on the same replica for ever.
+        self._turns = (turn + turn // LEFT_OUT for turn in itertools.count())
         self._moved = asyncio.Event()
         self._known = NOTHING  # the newest state of the store that this reader has heard of
         self._reads = {

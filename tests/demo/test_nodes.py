@@ -38,7 +38,7 @@ MESSAGES = (
 SECONDS = 12.0
 # What a machine that is busy may miss: it reads too seldom.
 SELDOM = {"eventual: every anomaly was seen", "causal: at least 90 % served by replicas"}
-DELAYS = ",".join(map(str, run.REPLICA_DELAYS_MS))
+DELAYS_MS = ("0", "150", "2500")  # the last one so late that slow readers find it behind as well
 
 
 class Rotating:
@@ -82,7 +82,7 @@ def connecting(urls: Sequence[str], *, forgetful: bool = False) -> Any:
 def three(cluster: Cluster, tmp_path: Path, queue: str) -> Iterator[list[nodes.Node]]:
     """Three nodes on a new store, with three replicas each, two of which are late."""
     url = asyncio.run(migrated(cluster, queue))
-    flags = ("--replicas", str(len(run.REPLICA_DELAYS_MS)), "--replica-delay-ms", DELAYS)
+    flags = ("--replicas", str(len(DELAYS_MS)), "--replica-delay-ms", ",".join(DELAYS_MS))
     with contextlib.ExitStack() as stack:
         yield [
             stack.enter_context(serving(tmp_path, f"node-{number}", url, *flags))

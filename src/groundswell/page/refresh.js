@@ -24,7 +24,7 @@ class Counter {
   /** For another target: a new session that has seen nothing. */
   begin() {
     this.session = new Session();
-    this.undone = false; // whether the visitor has taken a like back
+    this.undone = 0; // likes that the visitor has taken back
     this.expect();
     say(this.parts.value, "–");
     say(this.parts.from, "not read yet");
@@ -69,7 +69,9 @@ class Counter {
 
   show({ count, pending, read }, expected, aloud) {
     const told = expected === this.expected ? expected : null; // else it may be of before or after a write
-    const back = count < told?.seen ? told.seen - count : 0;
+    // Without a promise of own writes, a like that was taken back may go at any time from then on.
+    const fell = told?.seen - count; // not a number where nothing is known
+    const back = fell > (this.level.own ? 0 : this.undone) ? fell : 0;
     // A state that has the own write has all that was there before it. Own writes that were added on
     // top (`pending`) are there too.
     const missed = pending === 0 && count < told?.floor;
@@ -105,13 +107,13 @@ class Counter {
   liked(token, before) {
     this.session.observe(token);
     // Added on top of an older state, a like and another taken back are nothing: that has no floor.
-    const sure = !(this.undone && this.level.overlays);
+    const sure = !(this.undone && this.level.own);
     this.expect(this.expected.seen, sure ? before + 1 : undefined);
   }
 
   /** The visitor takes the like back: until that is done, the count may fall at any time. */
   undo() {
-    this.undone = true;
+    this.undone += 1;
     this.expected = null;
   }
 
