@@ -92,8 +92,9 @@ def test_reads_are_counted_by_level_and_by_who_served_them(watched: nodes.Node) 
     reads += [("GET", "/v1/counts/like/1?consistency=linearizable")] * 3
     difference = moved(watched, *reads)
     sample = 'groundswell_reads_total{{level="{}",served_by="{}"}}'
-    for replica in ("replica-a", "replica-b"):
-        assert difference[sample.format("eventual", replica)] == 5
+    served = [difference[sample.format("eventual", one)] for one in ("replica-a", "replica-b")]
+    assert sum(served) == 10
+    assert min(served) >= 4
     assert difference[sample.format("linearizable", "primary")] == 3
 
 

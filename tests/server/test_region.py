@@ -23,6 +23,7 @@ from pg_nodes import check_nodes, migrated, serving, shows, until
 ONE_WAY_S: Final = 0.04
 READS: Final = 40
 ALONE_S: Final = 3.0
+AT_ONCE_S: Final = 2.0  # on a busy machine
 
 pytestmark = pytest.mark.anyio
 
@@ -103,29 +104,35 @@ async def test_reads_of_a_far_region_are_local_where_their_level_allows_it(regio
     for source in range(5):
         _, theirs = await like(region.near, source)
     await until(lambda: shows(region.far, 1, 5), "what was written near")
-    for level, token in (("eventual", None), ("causal", theirs)):
-        took_s = []
-        for _ in range(READS):
+    levels = {"eventual": None, "causal": theirs, "linearizable": None}
+    took_s: dict[str, list[float]] = {level: [] for level in levels}
+    for _ in range(READS):
+        for level, token in levels.items():
             seconds, found, _ = await read(region.far, level, token)
-            assert (found["count"], found["read"]["served_by"]) == (5, "replica-a")
-            took_s.append(seconds)
-        assert statistics.median(took_s) < ONE_WAY_S, level
-    seconds, found, _ = await read(region.far, "linearizable")
-    assert found["count"] == 5
-    assert seconds > 2 * ONE_WAY_S
+            assert found["count"] == 5
+            assert found["read"]["served_by"] == ("primary" if "lin" in level else "replica-a")
+            took_s[level].append(seconds)
+    assert min(took_s["linearizable"]) > 2 * ONE_WAY_S
+    for level in ("eventual", "causal"):
+        check_local(took_s[level], took_s["linearizable"])
+
+
+def check_local(took_s: list[float], far_s: list[float]) -> None:
+    """Without the round trip that the others made, however busy the machine is."""
+    assert statistics.median(took_s) + ONE_WAY_S < statistics.median(far_s)
 
 
 async def test_own_likes_count_at_once_and_others_as_soon_as_they_have_come(region: Region) -> None:
-    took_s = []
+    took_s, writes_s = [], []
     token: str | None = None
     for source in range(10):
         seconds, token = await like(region.far, source, token)
-        assert seconds > 2 * ONE_WAY_S
+        writes_s.append(seconds)
         seconds, found, token = await read(region.far, "causal", token)
         assert found["count"] == source + 1
         assert found["read"]["served_by"] == "replica-a"
         took_s.append(seconds)
-    assert statistics.median(took_s) < ONE_WAY_S
+    check_local(took_s, writes_s)
     for more in range(10):  # of somebody else, far away, who hands a token over
         _, theirs = await like(region.near, 100 + more)
         _, found, token = await read(region.far, "causal", f"{token},{theirs}")
@@ -146,7 +153,7 @@ async def test_a_region_that_is_cut_off_goes_on_and_comes_back_without_a_restart
         for level, known in (("eventual", None), ("causal", token)):
             seconds, found, _ = await read(region.far, level, known)
             assert (found["count"], found["read"]["served_by"]) == (1, "replica-a")
-            assert seconds < 1.0
+            assert seconds < AT_ONCE_S
     _, refused = await ask(region.far, "PUT", "/v1/edges/like/1/2")
     problem(refused, 503, "store-unavailable")
     region.reconnect()

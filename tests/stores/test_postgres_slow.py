@@ -211,6 +211,13 @@ async def test_a_session_sees_what_it_wrote_in_a_slow_transaction(
             assert (await other.count("follow", 1, level="linearizable")).value == 20
             async with stores(url, 1) as [store]:
                 rolled = (await store.feed(0, 1)).latest.revision
+            shown = {0}
+            while shown != {20}:  # by every replica
+                shown = {
+                    (await gs.session().count("follow", 1, level="eventual")).value
+                    for _ in range(6)
+                }
+                await asyncio.sleep(0.001)
             assert not writing.done()
             holder.rollback()
         assert await writing == [Changed(True)] * 2

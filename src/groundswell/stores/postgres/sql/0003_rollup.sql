@@ -100,10 +100,10 @@ BEGIN
 
     RETURN QUERY
     WITH taken AS MATERIALIZED (
-        SELECT * FROM groundswell.event AS e
+        SELECT xid, type, kind, target, count, sum, data FROM groundswell.event AS e
         WHERE e.xid >= first_new AND e.xid < groundswell.xmax(stop) AND groundswell.sees(stop, e.xid)
         UNION ALL
-        SELECT * FROM groundswell.event AS e
+        SELECT xid, type, kind, target, count, sum, data FROM groundswell.event AS e
         WHERE e.xid = ANY (late) AND groundswell.sees(stop, e.xid)
     ), folded AS MATERIALIZED (
         SELECT kind, target, sum(count)::bigint AS count, sum(sum)::bigint AS sum
@@ -119,13 +119,13 @@ BEGIN
         SELECT f.kind, f.target, f.count, f.sum, next, next
         FROM folded AS f LEFT JOIN groundswell.counter AS known USING (kind, target)
         WHERE known.kind IS NULL
+            AND (SELECT count(*) FROM moved) < (SELECT count(*) FROM folded)  -- else nobody looks
         RETURNING c.kind, c.target, c.count, c.sum
     ), counts AS (
         SELECT count(*) AS changes, string_agg(
-            json_build_array(
-                c.kind,
-                CASE WHEN k.target = 'int' THEN to_json(c.target::bigint) ELSE to_json(c.target) END,
-                c.count, c.sum)::text, ',') AS list
+            concat(
+                '["', c.kind, '",', CASE WHEN k.target = 'int' THEN c.target ELSE to_json(c.target)::text END,
+                ',', c.count, ',', c.sum, ']'), ',') AS list
         FROM (SELECT * FROM moved UNION ALL SELECT * FROM born) AS c
         JOIN groundswell.kind AS k ON k.name = c.kind
     ), documents AS (
