@@ -41,8 +41,8 @@ OWN: Final = """
 """
 
 
-class Program:
-    """A program in a folder of its own, as the user who runs PostgreSQL, with all that it starts."""
+class Machine:
+    """A program, with all that it starts: in a folder of its own, as the user who runs PostgreSQL."""
 
     def __init__(self, command: Sequence[str | Path], home: Home) -> None:
         self._command = command
@@ -81,7 +81,7 @@ class Program:
         self._home.signal(signal.SIGCONT)
 
 
-class Member(Program):
+class Member(Machine):
     """One server and the Patroni that looks after it."""
 
     def __init__(
@@ -164,7 +164,7 @@ class Patronis:
         self._stack.callback(home.close)
         return home
 
-    def _etcd(self, port: int, peers: int) -> Program:
+    def _etcd(self, port: int, peers: int) -> Machine:
         home = self._home()
         own, peer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peers}"
         flags = {
@@ -175,7 +175,7 @@ class Patronis:
             "initial-advertise-peer-urls": peer,
             "initial-cluster": f"default={peer}",
         }
-        made = Program(["etcd", *(f"--{name}={value}" for name, value in flags.items())], home)
+        made = Machine(["etcd", *(f"--{name}={value}" for name, value in flags.items())], home)
         self._stack.callback(made.kill)
         made.start()
         return made
