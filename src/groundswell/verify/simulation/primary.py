@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from random import Random
 from typing import Any, Final
 
@@ -17,11 +18,12 @@ from msgspec.structs import replace
 
 from groundswell.accounts import document
 from groundswell.kinds import Kinds
-from groundswell.model import Movement
+from groundswell.model import Add, Movement
 from groundswell.revision import Revision
 from groundswell.store import Batch, Committed, Rolled
 from groundswell.stores.ledger import PLACE_BITS
-from groundswell.stores.plan import EdgeRow, Plan, Wants, wants
+from groundswell.stores.plan import EdgeKey, EdgeRow, Plan, Wants, wants
+from groundswell.stores.postgres import direct
 from groundswell.verify.simulation.image import Ended, Image, Record, RolledUp, Written
 from groundswell.verify.simulation.loop import Process
 
@@ -169,11 +171,18 @@ class Primary:
     async def lock(self, tx: Transaction, rows: Iterable[Row]) -> None:
         """Wait for these rows, in the order that all transactions share."""
         for row in sorted(rows):
-            while self._locked.get(row, tx.xid) != tx.xid:
-                await self._unlocked.wait()
-            if row not in self._locked:
-                self._locked[row] = tx.xid
-                tx.rows.append(row)
+            await self._lock_row(tx, row, lambda: True)
+
+    async def _lock_row(self, tx: Transaction, row: Row, there: Callable[[], bool]) -> bool:
+        """Wait for it for as long as it is there; whether it was to the end."""
+        while there():
+            if self._locked.get(row, tx.xid) == tx.xid:
+                if row not in self._locked:
+                    self._locked[row] = tx.xid
+                    tx.rows.append(row)
+                return True
+            await self._unlocked.wait()
+        return False
 
     async def write(self, tx: Transaction, record: Record) -> None:
         """Make it durable, and then wait a while before it may be visible."""
@@ -194,39 +203,69 @@ class Primary:
             await asyncio.sleep(self._rng.expovariate(1 / mean_s))
 
     async def commit(self, batches: Sequence[Batch], floor_ms: int) -> tuple[list[Committed], int]:
-        """See `stores.postgres.planned`, whose steps these are."""
+        """See `stores.postgres.direct` and `stores.postgres.planned`, whose steps these are."""
+        group = direct.Group.of(batches, self.kinds)
         at_ms, seen = self.moment(floor_ms), self.snapshot()
         tx = self.begin()
         try:
             wanted = wants(batches, self.kinds)
+            began = await self._lock_edges(tx, wanted, batches)
             movements = await self._lock(tx, wanted)
             plan = self._plan(tx, wanted, movements, at_ms)
             planned = plan.apply(batches)
             if self._rng.random() < self.pace.slow_share:
                 await self.pause(self.pace.slow_s)
-            found = self.snapshot()  # under all locks
+            # A plan looks once more under all locks; a statement that decides alone does not.
+            found = self.snapshot() if group is None or group.tallies else began
             changed = plan.let_go or any(batch.changed for batch in planned)
             if changed:
                 await self.write(tx, self._written(plan, tx.xid, seen))
         finally:
             self.end(tx)
-        now = including(found, tx.xid) if changed else self.standing()
+        # As in `direct`: where others were faster, what they did may be newer than what was found.
+        late = group is not None and any(direct.UNCHANGED in one.outcomes for one in planned)
+        now = including(found, tx.xid) if changed and not late else self.standing()
         return [
             Committed(batch.outcomes, tx.xid if batch.changed else None, slot, batch.effects, now)
             for slot, batch in enumerate(planned)
         ], at_ms
 
+    async def _lock_edges(
+        self, tx: Transaction, wanted: Wants, batches: Sequence[Batch]
+    ) -> Revision:
+        """Lock them, one statement per kind; what the last of these saw when it began.
+
+        An edge that such a statement cannot see, or that goes while it waits, is none that it removes:
+        that one is wanted no longer.
+        """
+        await self.lock(tx, [(0, repr(seat)) for seat in wanted.seats])
+        adds = [w for batch in batches for w in batch.writes if isinstance(w, Add)]
+        added = {(write.kind, write.target, write.source) for write in adds}
+        began = self.snapshot()
+        for kind in sorted({key[0] for key in wanted.edges}):
+            began = self.snapshot()
+            keys = {key for key in wanted.edges if key[0] == kind}
+            there = keys & (added | self.image.edges.keys())
+            for key in sorted(there, key=repr):
+                lasts = partial(self._lasts, key, added)
+                if not await self._lock_row(tx, (1, repr(key)), lasts):
+                    there.discard(key)
+            wanted.edges.difference_update(keys - there)
+        return began
+
+    def _lasts(self, key: EdgeKey, added: set[EdgeKey]) -> bool:
+        return key in added or key in self.image.edges
+
     async def _lock(self, tx: Transaction, wanted: Wants) -> dict[str, Movement]:
-        """Lock what is wanted; the transfers among it, whose accounts are then wanted too."""
+        """Lock what else is wanted; the transfers among it, whose accounts are then wanted too."""
         image = self.image
-        rows = [(0, repr(seat)) for seat in wanted.seats]
-        rows += [(1, repr(key)) for key in (*wanted.edges, *wanted.tallies)]
-        rows += [(2, id_) for id_ in wanted.documents]
-        await self.lock(tx, rows + [(3, id_) for id_ in wanted.movements])
+        rows = [(2, repr(key)) for key in wanted.tallies]
+        rows += [(3, id_) for id_ in wanted.documents]
+        await self.lock(tx, rows + [(4, id_) for id_ in wanted.movements])
         movements = {id_: image.movements[id_] for id_ in wanted.movements & set(image.movements)}
         for id_ in wanted.resolved & set(movements):
             wanted.accounts.update((movements[id_].debit, movements[id_].credit))
-        await self.lock(tx, [(4, id_) for id_ in wanted.accounts])
+        await self.lock(tx, [(5, id_) for id_ in wanted.accounts])
         return movements
 
     def _plan(
