@@ -24,7 +24,7 @@ import psycopg
 import nodes
 from balancers import haproxy
 from clusters import Installation
-from groundswell.verify.clusters import Home, as_user
+from groundswell.verify.home import Home, as_user
 from groundswell.verify.program import free_port
 from sites import DEPLOY
 

@@ -20,7 +20,7 @@ import pytest
 
 from clusters import Cluster, Installation, every, installations
 from groundswell.errors import StoreUnusable
-from groundswell.verify import clusters
+from groundswell.verify import clusters, home
 
 WAIT_S = 20.0
 
@@ -195,8 +195,8 @@ def test_a_server_does_not_outlive_tests_that_are_killed(
 def test_a_server_that_does_not_start_says_why_and_is_gone(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = clusters._folder(in_memory=True)
-    monkeypatch.setattr(clusters, "_folder", lambda in_memory: folder)
+    folder = home._folder(in_memory=True)
+    monkeypatch.setattr(home, "_folder", lambda in_memory: folder)
     with pytest.raises(StoreUnusable, match=r"unrecognized .* \"no_such_setting\""):
         Cluster(installation, settings={"no_such_setting": "it's"})
     assert not folder.exists()
@@ -206,7 +206,7 @@ def test_the_folder_is_where_the_server_can_get_at_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # closed to others
-    folder = clusters._folder(in_memory=False)
+    folder = home._folder(in_memory=False)
     try:
         assert folder.owner() != "root"
         assert folder.stat().st_mode & 0o777 == 0o700

