@@ -51,8 +51,10 @@ def test_lines_of_three_replicas_appear_move_fan_out_and_meet(
     assert (figure(page, "#writes-per-s") or 0) > 100
     assert (figure(page, "#rollup-size") or 0) >= 1
     page.click("text=Stop the spike")
+    until(lambda: not demo.request("GET", "/v1/demo").json["spike"]["running"], "it has stopped")
+    until(lambda: counts(page) == [demo.count("like", 7_000_001)] * 3, "they meet")
     met = [0, 0, 0]
-    until(lambda: [replica(page, place, "behind") for place in (1, 2, 3)] == met, "they meet")
+    until(lambda: [replica(page, place, "behind") for place in (1, 2, 3)] == met, "all is quiet")
     assert counts(page) == [demo.count("like", 7_000_001)] * 3
 
 

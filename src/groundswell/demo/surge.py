@@ -17,6 +17,7 @@ from groundswell.session import Groundswell
 
 PER_S_MAX: Final = 20_000
 PER_S: Final = 2_000
+STOP_S: Final = 5.0  # that a store may take to come back, for the last writes
 ROUND: Final = 20_000  # actions drawn; then the same again, by others
 TARGET_FIRST: Final = 7_000_000  # beyond the targets of traces, whose counts are checked
 SOURCES: Final = 2**32  # of one round
@@ -28,6 +29,7 @@ class Surge:
     def __init__(self, gs: Groundswell) -> None:
         self._gs = gs
         self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()  # of that task
         self.per_s = PER_S
         self.sent = 0
 
@@ -39,20 +41,21 @@ class Surge:
     def start(self) -> None:
         """Begin, or go on; does nothing while it runs."""
         if not self.running:
-            self._task = asyncio.create_task(self._run(), name="surge")
+            self._stopping = asyncio.Event()
+            self._task = asyncio.create_task(self._run(self._stopping), name="surge")
 
     async def stop(self) -> None:
-        """End after what is under way; does nothing while it does not run."""
+        """End after what is under way, given up after `STOP_S`; does nothing while it does not run."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            self._stopping.set()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(task, STOP_S)
 
-    async def _run(self) -> None:
+    async def _run(self, stopping: asyncio.Event) -> None:
         writes = await asyncio.to_thread(_writes)
         owed, at_s = 0.0, time.monotonic()
-        while True:
+        while not stopping.is_set():
             await asyncio.sleep(TICK_S)
             now_s = time.monotonic()
             owed, at_s = min(owed + (now_s - at_s) * self.per_s, BATCH_MAX), now_s
