@@ -119,9 +119,11 @@ BEGIN
         SELECT f.kind, f.target, f.count, f.sum, next, next
         FROM folded AS f LEFT JOIN groundswell.counter AS known USING (kind, target)
         WHERE known.kind IS NULL
-            AND (SELECT count(*) FROM moved) < (SELECT count(*) FROM folded)  -- else nobody looks
+            -- Where all were known they are not looked up a second time.
+            AND (SELECT count(*) FROM moved) < (SELECT count(*) FROM folded)
         RETURNING c.kind, c.target, c.count, c.sum
     ), counts AS (
+        -- Names of kinds are identifiers: nothing in them that JSON would have to escape.
         SELECT count(*) AS changes, string_agg(
             concat(
                 '["', c.kind, '",', CASE WHEN k.target = 'int' THEN c.target ELSE to_json(c.target)::text END,
