@@ -259,13 +259,13 @@ class Primary:
     async def _lock(self, tx: Transaction, wanted: Wants) -> dict[str, Movement]:
         """Lock what else is wanted; the transfers among it, whose accounts are then wanted too."""
         image = self.image
-        rows = [(2, repr(key)) for key in wanted.tallies]
-        rows += [(3, id_) for id_ in wanted.documents]
-        await self.lock(tx, rows + [(4, id_) for id_ in wanted.movements])
+        rows = [(1, repr(key)) for key in wanted.tallies]
+        rows += [(2, id_) for id_ in wanted.documents]
+        await self.lock(tx, rows + [(3, id_) for id_ in wanted.movements])
         movements = {id_: image.movements[id_] for id_ in wanted.movements & set(image.movements)}
         for id_ in wanted.resolved & set(movements):
             wanted.accounts.update((movements[id_].debit, movements[id_].credit))
-        await self.lock(tx, [(5, id_) for id_ in wanted.accounts])
+        await self.lock(tx, [(4, id_) for id_ in wanted.accounts])
         return movements
 
     def _plan(
