@@ -12,10 +12,12 @@ import asyncio
 import contextlib
 import itertools
 import uuid
+from functools import partial
 from typing import Final
 
 from groundswell.demo.tally import Tally
-from groundswell.errors import AccountNotFound, InsufficientFunds, SeatTaken
+from groundswell.demo.writers import insist
+from groundswell.errors import AccountNotFound, InsufficientFunds, SeatTaken, Unavailable
 from groundswell.model import Level
 from groundswell.results import AccountState, Count
 from groundswell.session import Groundswell
@@ -62,9 +64,9 @@ class Shop:
     async def open(self, gs: Groundswell) -> None:
         """Make the accounts."""
         session = gs.session()
-        await session.open_account(self.bank, floor=None)
-        await session.open_account(self.wallet, floor=None)
-        await session.open_account(self.purse)
+        for account in (self.bank, self.wallet):
+            await insist(partial(session.open_account, account, floor=None))
+        await insist(partial(session.open_account, self.purse))
 
 
 class Buyer:
@@ -80,7 +82,8 @@ class Buyer:
         """Buy until cancelled."""
         while True:
             for story in (self.spend, self.book):
-                await story()
+                with contextlib.suppress(Unavailable):  # a refusal lets nothing through
+                    await story()
                 await asyncio.sleep(THINK_S)
 
     async def spend(self) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from typing import Final, TypeVar
 
 from groundswell.demo.tally import Tally
 from groundswell.demo.truth import Truth
-from groundswell.demo.writers import PARCEL, object_id
-from groundswell.errors import ObjectNotFound
+from groundswell.demo.writers import PARCEL, insist, object_id
+from groundswell.errors import ObjectNotFound, Unavailable
 from groundswell.model import Level
 from groundswell.results import Count
 from groundswell.session import Groundswell
@@ -56,7 +57,8 @@ class Reader:
         """Read until cancelled."""
         while True:
             for story in (self._refresh, self._track, self._review, self._note, self._follow):
-                await story()
+                with contextlib.suppress(Unavailable):  # a refusal shows nothing that is wrong
+                    await story()
                 await asyncio.sleep(THINK_S)
 
     async def _refresh(self) -> None:
@@ -81,7 +83,7 @@ class Reader:
         """Story of the review: I wrote one, the count must have it."""
         self._reviews += 1
         value = self._rng.randint(1, 5)
-        await self._session.add("review", self._own, self._reviews, value=value)
+        await insist(lambda: self._session.add("review", self._own, self._reviews, value=value))
         count = await self._tally.timed(self._session.count("review", self._own, level=self._level))
         self._tally.missed_own_write += count.value < self._reviews
         self._tally.stale_reads += count.value < self._reviews

@@ -7,6 +7,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -181,7 +182,7 @@ async def _sample(
     while True:
         now = Sample(time.monotonic() - began_s, "acknowledged", truth.acknowledged[kind, target])
         acknowledged.append(now)
-        seen(await session.count(kind, target, level=Level.EVENTUAL))
+        seen(await writers.insist(lambda: session.count(kind, target, level=Level.EVENTUAL)))
         await asyncio.sleep(SAMPLE_S)
 
 
@@ -197,7 +198,7 @@ async def _sample_settled(
             len(final) < len(REPLICA_DELAYS_MS)
             or min(final.values()) < truth.expected[kind, target]
         ):
-            count = await session.count(kind, target, level=Level.EVENTUAL)
+            count = await writers.insist(lambda: session.count(kind, target, level=Level.EVENTUAL))
             final[count.served_by] = count.value
             seen(count)
             await asyncio.sleep(SAMPLE_S / len(REPLICA_DELAYS_MS))
@@ -210,7 +211,7 @@ async def _check(gs: Groundswell, truth: Truth, actions: int) -> TraceCheck:
     found: dict[tuple[str, int | str], int] = {}
     for start in range(0, len(keys), KEYS_MAX):
         part = keys[start : start + KEYS_MAX]
-        counts = await session.counts(part, level=Level.LINEARIZABLE)
+        counts = await writers.insist(partial(session.counts, part, level=Level.LINEARIZABLE))
         found.update({(count.kind, count.target): count.value for count in counts})
     return TraceCheck(
         actions=actions, edges=sum(found.values()), counts_exact=found == dict(truth.expected)

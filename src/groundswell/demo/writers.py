@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -27,6 +27,7 @@ PARCEL: Final = "parcel-1"
 PARCEL_S: Final = 0.05  # between two changes of its status
 
 Advance = Callable[[int], None]
+T = TypeVar("T")
 
 
 def object_id(message: int) -> str:
@@ -154,8 +155,8 @@ def _sending(session: Session, writes: list[Write]) -> Callable[[], Awaitable[li
     return lambda: session.write(writes)
 
 
-async def insist(call: Callable[[], Awaitable[list[Outcome]]]) -> list[Outcome]:
-    """Call again until the node takes it: the same writes, so that nothing counts twice."""
+async def insist(call: Callable[[], Awaitable[T]]) -> T:
+    """Call again until the node answers: the same writes, so that nothing counts twice."""
     while True:
         try:
             return await call()
