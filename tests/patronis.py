@@ -207,9 +207,15 @@ class Patronis:
 
     @property
     def leader(self) -> Member:
-        """Whoever takes writes; raises while nobody does."""
-        [found] = [member for member in self.members if member.is_a("primary")]
-        return found
+        """Whoever takes writes; waits while nobody does, or says so in time."""
+        found: list[Member] = []
+
+        def is_one() -> bool:
+            found[:] = [member for member in self.members if member.is_a("primary")]
+            return len(found) == 1
+
+        nodes.until(is_one, "a leader", within_s=WAIT_S)
+        return found[0]
 
     def is_whole(self) -> bool:
         """Whether both others follow the leader, and one of them may take its place, if that is wanted.

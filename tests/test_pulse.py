@@ -187,7 +187,10 @@ async def test_a_store_that_is_away_ends_nothing(monkeypatch: pytest.MonkeyPatch
                 pass
 
 
-async def test_a_replica_that_stands_too_far_back_is_not_asked_for_at_every_beat() -> None:
+async def test_a_replica_that_stands_too_far_back_is_not_asked_for_at_every_beat(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pulses, "FILL_S", 60.0)  # however long eight beats take
     async with beating(replicas=[MemoryReplica("a", bytes_max=10**6)]) as rig:
         await rig.like()
         watcher = rig.pulse.open(A)  # born after where the replica stands: it is known to be absent

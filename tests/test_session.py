@@ -522,9 +522,11 @@ async def test_eventual_goes_backwards_and_monotonic_never_does(
             await asyncio.sleep(pause_s)  # of its own: replicas take turns, readers must not
 
     async def writing() -> None:
-        for source in range(120):
+        for source in itertools.count():
             await far.session().add("like", target, source)
             await asyncio.sleep(0.005)
+            if source >= 120 and all(len(values) > 20 for level in seen for values in seen[level]):
+                break  # a busy machine gives some of them little time
         done.set()
 
     await asyncio.gather(
@@ -534,7 +536,6 @@ async def test_eventual_goes_backwards_and_monotonic_never_does(
     def backwards(level: str) -> int:
         return sum(b < a for values in seen[level] for a, b in itertools.pairwise(values))
 
-    assert all(len(values) > 20 for level in seen for values in seen[level])
     assert backwards("monotonic") == 0
     assert backwards("causal") == 0
     assert backwards("eventual") > 0, "the replicas are too alike for this test to mean anything"
@@ -570,8 +571,10 @@ async def test_an_old_replica_does_not_serve_a_read_with_a_max_age(
         assert count.served_by in ("replica-a", "primary")
         assert count.age_ms is not None
         assert count.age_ms <= 200  # the answer took a moment, on a busy machine a longer one
-    counts = [
-        await far.session().count("like", target, level="eventual", max_age_ms=400)
+    counts = [  # on a busy machine some wait
+        await far.session().count(
+            "like", target, level="eventual", max_age_ms=400, wait_ms=10_000, fallback="none"
+        )
         for _ in range(12)
     ]
     assert {count.served_by for count in counts} <= {"replica-a", "replica-b"}
@@ -697,13 +700,18 @@ async def test_an_answer_is_as_fresh_as_it_says(far: Groundswell, target: int) -
 async def test_ages_tell_the_replicas_apart(far: Groundswell, target: int) -> None:
     await far.session().add("like", target, 1)
     await asyncio.sleep(0.8)  # at the start every replica is fresh
-    oldest: dict[str, float] = {}
-    for _ in range(30):
-        count = await far.session().count("like", target, level="eventual")
-        assert count.age_ms is not None
-        oldest[count.served_by] = max(oldest.get(count.served_by, 0.0), count.age_ms)
-    assert oldest.keys() == REPLICAS
-    assert oldest["replica-a"] < 150 <= oldest["replica-b"] < 600 <= oldest["replica-c"]
+    async with asyncio.timeout(60):
+        while True:  # on a busy machine all grow older, until it has a moment's rest
+            ages: dict[str, list[float]] = {name: [] for name in REPLICAS}
+            for _ in range(30):
+                count = await far.session().count("like", target, level="eventual")
+                assert count.age_ms is not None
+                ages[count.served_by].append(count.age_ms)
+            assert min(ages["replica-b"]) >= 150
+            assert min(ages["replica-c"]) >= 600
+            if max(ages["replica-a"]) < 150 and max(ages["replica-b"]) < 600:
+                break
+            await asyncio.sleep(0.1)
 
 
 async def test_an_eventual_read_teaches_a_session_nothing(far: Groundswell, target: int) -> None:

@@ -78,7 +78,7 @@ async def exact(replica: RedisReplica, stage: Stage, keys: list[Key] = KEYS) -> 
 
 async def patiently(work: Callable[[], Awaitable[None]]) -> None:
     """Until it succeeds."""
-    for _ in range(200):
+    for _ in range(1_000):
         try:
             return await work()
         except ReplicaUnavailable:
@@ -89,7 +89,7 @@ async def patiently(work: Callable[[], Awaitable[None]]) -> None:
 
 async def noticed(replica: RedisReplica, stage: Stage) -> bool:
     """Whether a replica comes to say that writes were lost; what it shows until then is exact."""
-    for _ in range(100):
+    for _ in range(1_000):
         try:
             await exact(replica, stage)
         except ReplicaUnavailable as error:

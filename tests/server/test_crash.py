@@ -125,10 +125,13 @@ class Load:
 async def load_until(
     node: nodes.Node, ledger: Ledger, rng: random.Random, stop: Callable[[], None], after_s: float
 ) -> None:
-    """Writers at work; after a while `stop` ends the node, and with it the writers."""
+    """Writers at work; a while after the first answer `stop` ends the node, and with it the writers."""
     timeout = aiohttp.ClientTimeout(total=30)
+    before = ledger.answers
     async with aiohttp.ClientSession(node.url, timeout=timeout) as http:
         working = asyncio.create_task(Load(http, ledger, rng).run())
+        while ledger.answers == before and not working.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
         await asyncio.sleep(after_s)
         assert not working.done(), working.exception()
         stop()

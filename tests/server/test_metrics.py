@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,7 +60,7 @@ def moved(node: nodes.Node, *paths: tuple[str, str]) -> dict[str, float]:
 def test_every_metric_is_there_with_its_help(watched: nodes.Node) -> None:
     watched.request("PUT", "/v1/edges/like/1/1")
     watched.request("GET", "/v1/counts/like/1")
-    watched.request("GET", "/v1/counts/like/1?max_age_ms=0&wait_ms=1&consistency=eventual")
+    watched.request("GET", "/v1/counts/like/1?max_age_ms=0&wait_ms=200&consistency=eventual")
     watched.request("GET", "/v1/counts/like/1?max_age_ms=0&wait_ms=0&fallback=none")
     watched.request("GET", "/v1/nothing")
     assert {re.sub(r"\{.*", "", sample) for sample in metrics(watched)} >= NAMES
@@ -116,29 +115,30 @@ def test_errors_are_counted_by_status(watched: nodes.Node) -> None:
 
 def test_rollups_and_replicas_move_on(watched: nodes.Node) -> None:
     watched.request("PUT", "/v1/edges/like/3/1")
-    deadline_s = time.monotonic() + 5
-    while (now := metrics(watched))["groundswell_backlog_events"]:
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)
-    number = now["groundswell_rollup_number"]
+    nodes.until(lambda: metrics(watched)["groundswell_backlog_events"] == 0, "the rollup")
+    number = metrics(watched)["groundswell_rollup_number"]
     assert number == watched.request("GET", "/v1/status").json["rollup"] > 0
-    deadline_s = time.monotonic() + 5
-    replicas = [f'groundswell_replica_rollup_number{{replica="replica-{x}"}}' for x in "ab"]
-    while any(metrics(watched)[replica] < number for replica in replicas):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)
-    ages = [
-        metrics(watched)[f'groundswell_replica_age_seconds{{replica="replica-{x}"}}'] for x in "ab"
-    ]
-    assert 0 <= ages[0] < 0.2 <= ages[1] < 1
+
+    def of_replicas(name: str) -> list[float]:
+        found = metrics(watched)
+        return [found[f'groundswell_replica_{name}{{replica="replica-{x}"}}'] for x in "ab"]
+
+    nodes.until(lambda: min(of_replicas("rollup_number")) >= number, "replicas with the rollup")
+
+    def are_fresh() -> bool:
+        """Whether each is as young as it can be; never younger, while a busy machine may let it wait."""
+        near, far = of_replicas("age_seconds")
+        assert near >= 0
+        assert far >= 0.2
+        return near < 0.2 and far < 1
+
+    nodes.until(are_fresh, "replicas as fresh as they are in general")
 
 
 def test_status_has_the_shape_that_is_documented(watched: nodes.Node) -> None:
     watched.request("PUT", "/v1/edges/like/4/1")
-    deadline_s = time.monotonic() + 5
-    while (answer := watched.request("GET", "/v1/status")).json["backlog"]:
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)
+    nodes.until(lambda: watched.request("GET", "/v1/status").json["backlog"] == 0, "the rollup")
+    answer = watched.request("GET", "/v1/status")
     assert "groundswell-session" not in answer.headers
     status = answer.json
     assert status.keys() == {
@@ -163,8 +163,16 @@ def test_status_has_the_shape_that_is_documented(watched: nodes.Node) -> None:
 
 def test_an_overload_is_counted(tmp_path: Path) -> None:
     limits = {"GROUNDSWELL_QUEUE_MAX": "1", "GROUNDSWELL_GROUP_MAX": "1"}
+    refused: list[bool] = []
     with nodes.running(tmp_path, environment=limits) as node:
-        refused = nodes.together(
-            16, lambda n: node.request("PUT", f"/v1/edges/like/1/{n}").status == 503
-        )
-        assert metrics(node)["groundswell_overloaded_total"] == sum(refused) > 0
+
+        def burst() -> bool:
+            refused.extend(
+                nodes.together(
+                    16, lambda n: node.request("PUT", f"/v1/edges/like/1/{n}").status == 503
+                )
+            )
+            return any(refused)
+
+        nodes.until(burst, "more at once than there is room for")
+        assert metrics(node)["groundswell_overloaded_total"] == sum(refused)

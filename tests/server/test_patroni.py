@@ -168,7 +168,7 @@ class Load:
 
 async def lose_the_leader(servers: Patronis, load: Load) -> float:
     """Kill it with all it runs; after so many seconds writes are taken again. Then it comes back."""
-    leader = servers.leader
+    leader = await asyncio.to_thread(lambda: servers.leader)  # the load goes on beside the question
     await asyncio.to_thread(leader.kill)
     killed_s = time.monotonic()
     await asyncio.sleep(1.0)  # what was on its way has been answered
@@ -209,8 +209,11 @@ async def test_without_a_synchronous_standby_what_is_lost_can_be_counted(
     try:
         async with load.running():
             await asyncio.sleep(AHEAD_S)
-            servers.leader.hold_back()
-            await asyncio.sleep(1.0)  # what is acknowledged now is on one server alone
+            await asyncio.to_thread(lambda: servers.leader.hold_back())
+            # What is begun now is on one server alone, once it is acknowledged.
+            enough = len(load.acknowledged) + WAITING_MAX * AT_ONCE
+            await asyncio.sleep(1.0)
+            await until(lambda: len(load.acknowledged) > enough, "writes begun since then")
             await lose_the_leader(servers, load)
         found = await site.likes(2)
         lost = load.acknowledged - found
@@ -221,6 +224,7 @@ async def test_without_a_synchronous_standby_what_is_lost_can_be_counted(
         await asyncio.to_thread(servers.require_standby, True)
 
 
+@pytest.mark.timeout(900)
 async def test_no_level_is_violated_while_leaders_are_lost(
     servers: Patronis, pair: list[Node], seed: int
 ) -> None:
@@ -238,10 +242,16 @@ async def test_no_level_is_violated_while_leaders_are_lost(
         fault(servers, "etcd gone", servers.etcd.kill, servers.etcd.start),
     ]
     topology = Topology("patroni", [node.url for node in pair], faults)
-    plan = Plan(seconds=60, seed=seed, faults=True)
-    report = await verify(topology, plan, Progress())
+    injected: set[str] = set()
+    # In the shorter time a slow machine does too little.
+    for seconds, sessions in ((60, 2), (120, 6)):
+        plan = Plan(seconds=seconds, seed=seed, faults=True, sessions=sessions)
+        report = await verify(topology, plan, Progress())
+        injected |= {one.name for one in report.faults}
+        if report.verdict == "failed" or (report.verdict == "passed" and "failover" in injected):
+            break
     assert report.verdict == "passed", report.findings
-    assert "failover" in {one.name for one in report.faults}
+    assert "failover" in injected
 
 
 def fault(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from typing import Any
 
 import psycopg
@@ -18,6 +20,10 @@ from pg_nodes import KINDS, check_store, migrated, named, on_both_queues, rows, 
 pytestmark = pytest.mark.anyio
 
 _WAITS = "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'store'"
+_WRITERS = """
+    SELECT pid FROM pg_stat_activity
+    WHERE backend_type IN ('walwriter', 'background writer', 'checkpointer')
+"""
 _ASYNC = "ALTER DATABASE \"{}\" SET synchronous_commit = 'off'"
 
 
@@ -50,6 +56,7 @@ async def test_a_commit_that_waited_for_a_standby_is_there_after_a_crash(
             await until(
                 lambda: cluster.execute("SHOW synchronous_standby_names") == [("nosuch",)], "it"
             )
+            cluster.execute("CHECKPOINT")  # whose process lets commits wait once it hears of it
             commit = asyncio.create_task(store.commit(like(2)))
             await until(lambda: rows(url, _WAITS), "the commit waits for a standby")
             cluster.execute("ALTER SYSTEM RESET synchronous_standby_names")  # from the start on
@@ -80,17 +87,21 @@ async def test_what_was_read_can_be_lost_where_commits_do_not_wait_for_the_disk_
     installation: Installation, queue: Any
 ) -> None:
     """In a database whose default it is: a commit that was read is gone after a crash, a like is not."""
-    slowly = {"wal_writer_delay": "10s", "wal_writer_flush_after": 0, "bgwriter_delay": "10s"}
-    with Cluster(installation, in_memory=True, settings=slowly) as cluster:
+    with Cluster(installation, in_memory=True) as cluster:
         url = await migrated(cluster, queue)
         rows(url, "CREATE TABLE seen (n int)")
         cluster.execute(_ASYNC.format(url.rpartition("/")[2]))
         store = await opened(url)
         try:
             await until_there(store, like(1))
+            writers = [pid for (pid,) in rows(url, _WRITERS)]
+            for pid in writers:  # they would write it to the disk, when it suits them
+                os.kill(pid, signal.SIGSTOP)
             with psycopg.connect(url, autocommit=True) as connection:
                 connection.execute("INSERT INTO seen VALUES (1)")
             assert rows(url, "SELECT n FROM seen") == [(1,)]
+            for pid in writers:
+                os.kill(pid, signal.SIGKILL)
             await crashed(cluster)
             assert rows(url, "SELECT n FROM seen") == []
             await until_there(store, like(2))

@@ -414,6 +414,7 @@ def synchronous(primary: Cluster, names: str) -> None:
     while primary.execute("SHOW synchronous_standby_names") != [(shown,)]:
         assert time.monotonic() < deadline_s
         time.sleep(0.01)
+    primary.execute("CHECKPOINT")  # whose process lets commits wait once it hears of it
 
 
 # --- ticks of PgQ -------------------------------------------------------------------------------

@@ -8,11 +8,18 @@ import pytest
 from groundswell.kinds import Kinds
 from groundswell.store import Sight
 from groundswell.stores.postgres import PostgresStore, migrate
+from pg_nodes import until
 
 pytestmark = pytest.mark.anyio
 
 HOT = 50_000
 FETCHED = "SELECT idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'edge_like'"
+
+# A connection tells what it has fetched when it ends, which is a moment after it was closed.
+OTHERS = """
+    SELECT FROM pg_stat_activity WHERE backend_type = 'client backend'
+        AND datname = current_database() AND pid <> pg_backend_pid()
+"""
 
 
 def run(url: str, *statements: str) -> list[tuple[int]]:
@@ -43,5 +50,6 @@ async def test_the_newest_edges_of_a_hot_target_are_all_that_is_read_of_it(
     assert found is not None
     assert [edge.source for edge in found.rows[0].item.newest] == list(range(1, newest + 1))
     assert all(row.item.viewer for row in found.rows)
+    await until(lambda: not run(database, OTHERS), "the store's connections have ended")
     [(after,)] = run(database, FETCHED)
     assert 50 * 10 <= after - before <= 50 * (newest + 1)

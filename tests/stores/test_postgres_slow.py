@@ -187,6 +187,7 @@ async def test_a_backlog_worked_off_in_steps_is_not_rotated_away(cluster: Cluste
 
 # --- sessions that wrote in one -----------------------------------------------------------------
 
+PATIENT: Final = "?options=-c%20lock_timeout%3D60s%20-c%20statement_timeout%3D60s"
 _WAITS: Final = """
     SELECT FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock' AND query ~ 'edge_like'
@@ -200,7 +201,8 @@ async def test_a_session_sees_what_it_wrote_in_a_slow_transaction(
     """Its id is older than much that a replica shows, and yet the replica does not show it."""
     url = await migrated(cluster, queue)
     late = {"replicas": 2, "replica_delay_ms": [0, 300]}
-    async with groundswell.open(url, **late) as gs, groundswell.open(url) as others:
+    patient = url + PATIENT
+    async with groundswell.open(patient, **late) as gs, groundswell.open(url) as others:
         me, other = gs.session(), others.session()
         with psycopg.connect(url) as holder:
             holder.execute("INSERT INTO groundswell.edge_like VALUES (1, 1, now())")
@@ -209,8 +211,6 @@ async def test_a_session_sees_what_it_wrote_in_a_slow_transaction(
             for source in range(10, 30):
                 await other.add("follow", 1, source)
             assert (await other.count("follow", 1, level="linearizable")).value == 20
-            async with stores(url, 1) as [store]:
-                rolled = (await store.feed(0, 1)).latest.revision
             shown = {0}
             while shown != {20}:  # by every replica
                 shown = {
@@ -218,6 +218,8 @@ async def test_a_session_sees_what_it_wrote_in_a_slow_transaction(
                     for _ in range(6)
                 }
                 await asyncio.sleep(0.001)
+            async with stores(url, 1) as [store]:
+                rolled = (await store.feed(0, 1)).latest.revision
             assert not writing.done()
             holder.rollback()
         assert await writing == [Changed(True)] * 2

@@ -53,6 +53,7 @@ def test_nothing_is_wrong_and_every_check_has_something_to_judge(
     assert not [one for one in findings if not one.checked]
 
 
+@pytest.mark.timeout(900)  # hundreds of histories, each a fifth of a second where it is busy
 def test_there_is_no_check_that_cannot_fail(history: tuple[list[Op], Ending], seed: int) -> None:
     """Answers are changed at random, one at a time, until each check has seen through one."""
     rng = Random(seed)

@@ -23,14 +23,19 @@ class Echo:
 
     def __init__(self) -> None:
         self.heard = b""
+        self.serving = 0  # connections
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.serving += 1
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(1000):
                 self.heard += data
                 writer.write(data)
                 await writer.drain()
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        self.serving -= 1
 
 
 @pytest.fixture
@@ -40,6 +45,9 @@ async def echo() -> AsyncIterator[tuple[Echo, int]]:
     yield made, server.sockets[0].getsockname()[1]
     server.close()
     await asyncio.sleep(0.01)  # for what was aborted to be gone
+    async with asyncio.timeout(WAIT_S):
+        while made.serving:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -139,25 +141,24 @@ async def test_a_store_that_forgets_is_found_out(tmp_path: Path) -> None:
         progress = Progress()
         work = asyncio.create_task(verify(topology, plan, progress))
         await until(lambda: progress.elapsed_s > 2, "clients at work")
-        await restored(tmp_path, kill, progress)
+        await restored(tmp_path / "store" / "groundswell.db", kill, progress)
         report: Report = await work
     assert report.verdict == "failed"
     broken = {one.name for one in report.findings if one.violation is not None}
     assert "nothing acknowledged is lost" in broken
 
 
-async def restored(folder: Path, kill: Fault, progress: Progress) -> None:
-    """Kill the node, let some work be forgotten, and start it again."""
-    await act(kill.inject)
-    kept = {file: file.read_bytes() for file in store_files(folder)}
-    await act(kill.heal)
+async def restored(store: Path, kill: Fault, progress: Progress) -> None:
+    """Kill the node, let the work since a backup be forgotten, and start it again."""
+    kept = store.with_name("kept.db")
+    with closing(sqlite3.connect(store)) as now, closing(sqlite3.connect(kept)) as backup:
+        now.backup(backup)  # while the clients go on: their time is short for a node to start in it
     done = progress.operations
     await until(lambda: progress.operations > done + 60, "work")
     await act(kill.inject)
-    for file in store_files(folder):
+    for file in store.parent.glob("groundswell.db*"):
         file.unlink()
-    for file, content in kept.items():
-        file.write_bytes(content)
+    kept.rename(store)
     await act(kill.heal)
 
 
@@ -166,17 +167,16 @@ async def act(change: Act) -> None:
         await done
 
 
-def store_files(folder: Path) -> list[Path]:
-    return list((folder / "store").glob("groundswell.db*"))
-
-
 # --- a deployment that is there -------------------------------------------------------------------
 
 
 def test_a_deployment_is_verified_and_its_own_data_left_alone(tmp_path: Path) -> None:
     with nodes.running(tmp_path, "--replicas", "2") as node:
         assert node.request("PUT", "/v1/edges/like/1/1").status == 200
-        done = run(tmp_path, "--url", node.url, "--seconds", 8, "--sessions", 6)
+        for seconds in (8, 40):  # a slow machine does too little in the shorter time
+            done = run(tmp_path, "--url", node.url, "--seconds", seconds, "--sessions", 6)
+            if done.returncode != 2:
+                break
         assert done.returncode == 0, done
         assert "PASSED" in done.stdout
         assert "No faults were injected." in done.stdout
