@@ -44,6 +44,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     queue: Literal["auto", "pgq", "outbox"] = (
         "auto"  # of a PostgreSQL store; auto: PgQ if it is there
     )
+    # citus: a new PostgreSQL store has its edges and objects on Citus's workers
+    distributed: Literal["", "citus"] = ""
     connections: Annotated[int, msgspec.Meta(ge=2, le=1000)] = (
         8  # to each PostgreSQL server, at most
     )
@@ -89,6 +91,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         self.declared()
         if self.standby and split(self.store).scheme not in POSTGRESQL:
             raise BadSettings("`standby` goes with a PostgreSQL store only.")
+        if self.distributed and split(self.store).scheme not in POSTGRESQL:
+            raise BadSettings("`distributed` goes with a PostgreSQL store only.")
+        if self.distributed and self.standby:
+            raise BadSettings("`standby` does not go with `distributed`; leave one of them out.")
         if self.workers > 1 and split(self.store).scheme == "memory":
             raise BadSettings(
                 "Several workers cannot share memory://, which belongs to one process; name a file."

@@ -79,6 +79,11 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     inverse: bool = False  # also list what a source did
     value: ValueRange | None = None  # edges carry a number; its sum is kept beside the count
 
+    @property
+    def by_target(self) -> bool:
+        """Whether it has edges, and whatever is asked about them names the target."""
+        return self.unique and not self.inverse and not self.exclusive
+
     def check(self) -> None:
         """Raise BadSettings where the declaration contradicts itself."""
         if not _KIND_NAME.fullmatch(self.name):

@@ -81,7 +81,12 @@ async def migrate(settings: Settings) -> tuple[int, int]:
         case "postgresql" | "postgres":
             from groundswell.stores import postgres
 
-            return await postgres.migrate(settings.store, settings.declared(), queue=settings.queue)
+            return await postgres.migrate(
+                settings.store,
+                settings.declared(),
+                queue=settings.queue,
+                distributed=settings.distributed,
+            )
         case scheme:
             raise _unknown(scheme, settings.store)
 

@@ -137,14 +137,29 @@ def migrate(
     queue: Annotated[
         str | None, typer.Option(help="Of a new PostgreSQL store: auto, pgq or outbox.")
     ] = None,
+    distributed: Annotated[
+        str | None,
+        typer.Option(help="citus: a new PostgreSQL store, its edges on Citus's workers."),
+    ] = None,
     file: File = None,
 ) -> None:
     """Create the store's tables, or bring them to this version and to the declared kinds."""
-    settings = config.load(file, flags={"store": store, "queue": queue})
+    flags = {"store": store, "queue": queue, "distributed": distributed}
+    settings = config.load(file, flags=flags)
     before, after = execute(wiring.migrate(settings))
     url = config.redacted(settings.store)
     done = f"was at version {before}, now at" if before != after else "is at"
     out.print(f"{url} {done} version {after}.", highlight=False, soft_wrap=True)
+    if settings.distributed:
+        kinds = [kind for kind in settings.declared() if kind.unique]
+        spread = ", ".join(kind.name for kind in kinds if kind.by_target)
+        others = ", ".join(kind.name for kind in kinds if not kind.by_target)
+        out.print(
+            f"Citus has objects and the edges of: {spread or 'no kind'}. On the coordinator, for their "
+            f"lists by source or their seats: {others or 'none'}.",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 @app.command()

@@ -15,7 +15,7 @@ from typing import Any, Final
 from groundswell.kinds import IdType, Kind, Kinds
 from groundswell.model import Add, Effect, Id, Key, Remove, Tally
 from groundswell.store import Batch, Changed, Committed, Outcome
-from groundswell.stores.postgres import read
+from groundswell.stores.postgres import citus, read
 from groundswell.stores.postgres.queues import PUT, Queue
 from groundswell.stores.postgres.rows import SQL_TYPE, array, json, out
 from groundswell.stores.postgres.server import Connection
@@ -135,16 +135,19 @@ async def commit(
     group: Group,
     batches: Sequence[Batch],
     *,
+    distributed: bool = False,
     now_ms: int | None,
     floor_ms: int,
 ) -> tuple[list[Committed], int]:
     """Write the group in one transaction; what its batches came to, and its time."""
     edges = [group.edges[name] for name in sorted(group.edges)]  # a fixed order of locks
-    if len(edges) + bool(group.tallies) == 1:
+    if len(edges) + bool(group.tallies) == 1 and not distributed:
         [(sql, bound)] = _statements(edges, group.tallies, queue, _ALONE)
         rows = [await fetch_one(connection, sql, [now_ms, floor_ms, *bound])]
     else:
         async with connection.transaction():
+            if distributed:
+                await citus.begin(connection)
             begun = await fetch_one(connection, BEGIN, [now_ms, floor_ms])
             statements = _statements(edges, group.tallies, queue, _TOGETHER)
             async with connection.pipeline():

@@ -19,7 +19,7 @@ from groundswell.kinds import Kind, Kinds
 from groundswell.model import Add, Document, Id, Key, Open, Put
 from groundswell.store import Batch, Committed
 from groundswell.stores.plan import EdgeKey, EdgeRow, Plan, TallyKey, Wants, wants
-from groundswell.stores.postgres import ledger, read
+from groundswell.stores.postgres import citus, ledger, read
 from groundswell.stores.postgres.queues import PUT, Queue
 from groundswell.stores.postgres.rows import SQL_TYPE, array, json, out, raw
 from groundswell.stores.postgres.server import Connection
@@ -47,6 +47,7 @@ async def commit(
     kinds: Kinds,
     batches: Sequence[Batch],
     *,
+    distributed: bool = False,
     now_ms: int | None,
     floor_ms: int,
 ) -> tuple[list[Committed], int]:
@@ -57,8 +58,10 @@ async def commit(
     """
     put: AsyncCursor[TupleRow] | None = None
     async with connection.transaction():
+        if distributed:
+            await citus.begin(connection)
         at_ms, seen, xid = await fetch_one(connection, _BEGIN, [now_ms, floor_ms])
-        plan, found, books = await _plan(connection, kinds, batches, xid, at_ms)
+        plan, found, books = await _plan(connection, kinds, batches, xid, at_ms, distributed)
         planned = plan.apply(batches)
         documents, accounts = plan.documents_to_store(), plan.accounts_to_store()
         async with connection.pipeline():
@@ -81,11 +84,16 @@ async def commit(
 
 
 async def _plan(
-    connection: Connection, kinds: Kinds, batches: Sequence[Batch], xid: int, at_ms: int
+    connection: Connection,
+    kinds: Kinds,
+    batches: Sequence[Batch],
+    xid: int,
+    at_ms: int,
+    distributed: bool,
 ) -> tuple[Plan, _Found, ledger.Books]:
     """A plan over what is stored, which is locked; reservations are nothing to it."""
     wanted = wants(batches, kinds)
-    found = await _find(connection, kinds, batches, wanted, at_ms)
+    found = await _find(connection, kinds, batches, wanted, at_ms, distributed)
     opened = {w.id for batch in batches for w in batch.writes if isinstance(w, Open)}
     books = await ledger.lock(connection, wanted, opened, at_ms)
     plan = Plan(
@@ -106,7 +114,12 @@ async def _plan(
 
 
 async def _find(
-    connection: Connection, kinds: Kinds, batches: Sequence[Batch], wanted: Wants, at_ms: int
+    connection: Connection,
+    kinds: Kinds,
+    batches: Sequence[Batch],
+    wanted: Wants,
+    at_ms: int,
+    distributed: bool,
 ) -> _Found:
     """Reserve what may be created and lock what is there, in an order that all commits share."""
     found = _Found({}, set(), set(), {})
@@ -127,9 +140,10 @@ async def _find(
         found.reserved.update((name, target, source) for target, source in reserved)
         keys = [key for key in wanted.edges if key[0] == name]
         seats = [seat[1] for seat in wanted.seats if seat[0] == name]
-        found.edges.update(await _lock(connection, kind, keys, seats))
+        on_shards = distributed and kind.by_target
+        found.edges.update(await _lock(connection, kind, keys, seats, on_shards))
     found.tallies.update(await _reserve_tallies(connection, wanted.tallies))
-    found.documents.update(await _lock_documents(connection, puts, wanted.documents))
+    found.documents.update(await _lock_documents(connection, puts, wanted.documents, distributed))
     return found
 
 
@@ -168,7 +182,11 @@ async def _reserve(
 
 
 async def _lock(
-    connection: Connection, kind: Kind, keys: Sequence[EdgeKey], seats: Sequence[Id]
+    connection: Connection,
+    kind: Kind,
+    keys: Sequence[EdgeKey],
+    seats: Sequence[Id],
+    on_shards: bool,
 ) -> dict[EdgeKey, EdgeRow]:
     """The stored edges among `keys`, of an exclusive kind all that are on one of `seats`."""
     bound = [array(kind.target, seats)]
@@ -184,16 +202,22 @@ async def _lock(
             "AS w (target, source)"
         )
         match += " AND e.source = w.source"
-    found = await fetch_all(
-        connection,
-        f"""
-        SELECT {out("e.target", kind.target)}, {out("e.source", kind.source)},
-               groundswell.ms(e.created_at), e.value, e.data::text, groundswell.ms(e.expires_at)
-        FROM ({ends}) AS w JOIN groundswell.edge_{kind.name} AS e ON {match}
-        ORDER BY e.target, e.source FOR UPDATE OF e
-        """,
-        bound,
-    )
+    columns = read.edge_columns(kind)
+    if on_shards:  # Citus takes row locks on one shard at a time, but for an update
+        sql = f"""
+            WITH locked AS (
+                UPDATE groundswell.edge_{kind.name} AS e SET source = e.source
+                FROM ({ends}) AS w WHERE {match} RETURNING e.*
+            )
+            SELECT {columns} FROM locked AS e
+        """
+    else:
+        sql = f"""
+            SELECT {columns}
+            FROM ({ends}) AS w JOIN groundswell.edge_{kind.name} AS e ON {match}
+            ORDER BY e.target, e.source FOR UPDATE OF e
+        """
+    found = await fetch_all(connection, sql, bound)
     return {
         (kind.name, target, source): EdgeRow(created_ms, value, raw(data), expires_ms)
         for target, source, created_ms, value, data, expires_ms in found
@@ -218,7 +242,7 @@ async def _reserve_tallies(connection: Connection, wanted: set[TallyKey]) -> lis
 
 
 async def _lock_documents(
-    connection: Connection, puts: set[str], wanted: set[str]
+    connection: Connection, puts: set[str], wanted: set[str], on_shards: bool
 ) -> dict[str, Document]:
     """The stored objects among `wanted`; those of `puts` that are not stored are reserved."""
     if not wanted:
@@ -232,14 +256,18 @@ async def _lock_documents(
         """,
         [list(puts)],
     )
-    found = await fetch_all(
-        connection,
+    columns = "id, type, version, xid, data::text"
+    if on_shards:
+        sql = f"""
+            UPDATE groundswell.object SET version = version
+            WHERE id = ANY (%s::text[]) RETURNING {columns}
         """
-        SELECT id, type, version, xid, data::text FROM groundswell.object
-        WHERE id = ANY (%s::text[]) ORDER BY id FOR UPDATE
-        """,
-        [list(wanted)],
-    )
+    else:
+        sql = f"""
+            SELECT {columns} FROM groundswell.object
+            WHERE id = ANY (%s::text[]) ORDER BY id FOR UPDATE
+        """
+    found = await fetch_all(connection, sql, [list(wanted)])
     return {
         id_: Document(id_, type_, version, xid, raw(data))
         for id_, type_, version, xid, data in found

@@ -6,7 +6,7 @@ the newest rollup and says so, since a replica that has applied that rollup need
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -62,8 +62,13 @@ class State(NamedTuple):
 
 async def standing(connection: Connection) -> Revision:
     """What is committed now."""
+    return (await state(connection)).now
+
+
+async def state(connection: Connection) -> State:
+    """What a statement sees now, on the primary."""
     row = await fetch_one(connection, f"SELECT {STATE} FROM groundswell.state AS s")
-    return State.of(row, standby=False).now
+    return State.of(row, standby=False)
 
 
 async def head(connection: Connection, epoch: int) -> Head:
@@ -184,33 +189,50 @@ async def current(
     return rows, State.of(found[0], standby=False).now
 
 
+# Of the ids in one parameter: objects, and accounts as the objects that they are shown as.
+OBJECTS: Final = """
+            SELECT id, type, version, xid, data::text FROM groundswell.object
+            WHERE id = ANY (%s::text[])"""
+ACCOUNTS: Final = f"""
+            SELECT '{ACCOUNT}' || id, 'account', version, xid, format(
+                '{{"balance":%%s,"held":%%s,"expected":%%s,"floor":%%s,"ceiling":%%s}}', balance, held,
+                expected, coalesce(floor::text, 'null'), coalesce(ceiling::text, 'null'))
+            FROM groundswell.account WHERE id = ANY (%s::text[])"""
+
+
 async def documents(connection: Connection, epoch: int | None, ids: Sequence[str]) -> Documents:
     """Objects as they are now."""
     found = await fetch_all(
         connection,
         f"""
         SELECT {STATE}, o.id, o.type, o.version, o.xid, o.data
-        FROM groundswell.state AS s LEFT JOIN (
-            SELECT id, type, version, xid, data::text FROM groundswell.object
-            WHERE id = ANY (%s::text[])
-            UNION ALL
-            SELECT '{ACCOUNT}' || id, 'account', version, xid, format(
-                '{{"balance":%%s,"held":%%s,"expected":%%s,"floor":%%s,"ceiling":%%s}}', balance, held,
-                expected, coalesce(floor::text, 'null'), coalesce(ceiling::text, 'null'))
-            FROM groundswell.account WHERE id = ANY (%s::text[])
+        FROM groundswell.state AS s LEFT JOIN ({OBJECTS}
+            UNION ALL{ACCOUNTS}
         ) AS o ON true
         """,
-        [
-            [id_ for id_ in ids if not id_.startswith(ACCOUNT)],
-            [id_.removeprefix(ACCOUNT) for id_ in ids if id_.startswith(ACCOUNT)],
-        ],
+        [*stored_as(ids)],
     )
+    state = State.of(found[0], standby=epoch is None)
+    return to_documents(ids, [row[WIDTH:] for row in found], state, epoch)
+
+
+def stored_as(ids: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The ids of objects, and those of accounts as these have them."""
+    return (
+        [id_ for id_ in ids if not id_.startswith(ACCOUNT)],
+        [id_.removeprefix(ACCOUNT) for id_ in ids if id_.startswith(ACCOUNT)],
+    )
+
+
+def to_documents(
+    ids: Sequence[str], found: Iterable[Sequence[Any]], state: State, epoch: int | None
+) -> Documents:
+    """The answer, from rows of OBJECTS and ACCOUNTS."""
     rows = {
         id_: Document(id_, type_, version, xid, raw(data))
-        for *_, id_, type_, version, xid, data in found
+        for id_, type_, version, xid, data in found
         if id_ is not None
     }
-    state = State.of(found[0], standby=epoch is None)
     return Documents(
         tuple(rows.get(id_) for id_ in ids),
         state.epoch if epoch is None else epoch,
@@ -219,14 +241,16 @@ async def documents(connection: Connection, epoch: int | None, ids: Sequence[str
     )
 
 
-def _edge_columns(kind: Kind) -> str:
+def edge_columns(kind: Kind) -> str:
+    """What is selected of an edge e."""
     return (
         f"{out('e.target', kind.target)}, {out('e.source', kind.source)}, "
         "groundswell.ms(e.created_at), e.value, e.data::text, groundswell.ms(e.expires_at)"
     )
 
 
-def _edge(kind: Kind, row: Sequence[Any]) -> Edge:
+def to_edge(kind: Kind, row: Sequence[Any]) -> Edge:
+    """An edge from a row of `edge_columns`."""
     target, source, created_ms, value, data, expires_ms = row
     return Edge(
         kind=kind.name,
@@ -246,13 +270,13 @@ async def edge(
     row = await fetch_one(
         connection,
         f"""
-        SELECT {STATE}, {_edge_columns(kind)}
+        SELECT {STATE}, {edge_columns(kind)}
         FROM groundswell.state AS s LEFT JOIN groundswell.edge_{kind.name} AS e
         ON e.target = %s::{SQL_TYPE[kind.target]} AND e.source = %s::{SQL_TYPE[kind.source]}
         """,
         [target, source],
     )
-    found = None if row[WIDTH] is None else _edge(kind, row[WIDTH:])
+    found = None if row[WIDTH] is None else to_edge(kind, row[WIDTH:])
     return found, State.of(row, standby=standby).now
 
 
@@ -266,14 +290,14 @@ async def edges(
     standby: bool = False,
 ) -> Page:
     """One page of the list of `end`: a target's sources, or the targets of a source if `inverse`."""
-    where, bound = _where(kind, end, window, inverse=inverse)
+    where, bound = where_of(kind, end, window, inverse=inverse)
     other = "target" if inverse else "source"
     newer = window.cursor is not None and window.cursor.newer
     order = "ASC" if newer else "DESC"
     found = await fetch_all(
         connection,
         f"""
-        SELECT {STATE}, {_edge_columns(kind)}
+        SELECT {STATE}, {edge_columns(kind)}
         FROM groundswell.state AS s LEFT JOIN LATERAL (
             SELECT * FROM groundswell.edge_{kind.name} WHERE {where}
             ORDER BY created_at {order}, {other} {order} LIMIT %s
@@ -282,11 +306,12 @@ async def edges(
         """,
         [*bound, window.limit + 1],
     )
-    listed = [_edge(kind, row[WIDTH:]) for row in found if row[WIDTH] is not None]
+    listed = [to_edge(kind, row[WIDTH:]) for row in found if row[WIDTH] is not None]
     return page(listed, window, State.of(found[0], standby=standby).now, inverse=inverse)
 
 
-def _where(kind: Kind, end: Id, window: Window, *, inverse: bool) -> tuple[str, list[Any]]:
+def where_of(kind: Kind, end: Id, window: Window, *, inverse: bool) -> tuple[str, list[Any]]:
+    """The condition for the edges of a page, and what is bound to it."""
     end_column, end_type = ("source", kind.source) if inverse else ("target", kind.target)
     other, other_type = _other(kind, inverse=inverse)
     where, bound = [f"{end_column} = %s::{SQL_TYPE[end_type]}"], [end]

@@ -6,13 +6,14 @@ import re
 import secrets
 from collections.abc import Iterable
 from importlib import resources
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import psycopg
 from psycopg import sql
 
 from groundswell.errors import StoreUnusable
 from groundswell.kinds import Kind, Kinds, bucket
+from groundswell.stores.postgres import citus
 from groundswell.stores.postgres.errors import translated
 from groundswell.stores.postgres.queues import Queue
 from groundswell.stores.postgres.server import Connection, Server
@@ -31,12 +32,17 @@ def migrations(queue: Queue) -> list[str]:
 
 
 async def migrate(
-    url: str, kinds: Kinds, *, queue: Literal["auto", "pgq", "outbox"] = "auto"
+    url: str,
+    kinds: Kinds,
+    *,
+    queue: Literal["auto", "pgq", "outbox"] = "auto",
+    distributed: Literal["", "citus"] = "",
 ) -> tuple[int, int]:
     """Bring the database to this program's schema, with the tables of `kinds`; versions before and after.
 
     Safe to call at any time, from any number of processes. Raises StoreUnusable, and changes nothing, for
-    a newer schema, kinds declared otherwise, another queue than the store has, or missing rights.
+    a newer schema, kinds declared otherwise, another queue than the store has, a store that is distributed
+    otherwise, or missing rights.
     """
     server = Server(url, connections=1)
     try:
@@ -47,7 +53,10 @@ async def migrate(
                 await connection.execute("SET LOCAL statement_timeout = 0")
                 await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 await connection.execute(_LOCK)
-                return await _migrate(connection, kinds, queue)
+                versions = await _migrate(connection, kinds, queue, distributed)
+                if distributed:
+                    await citus.distribute(connection, kinds)
+                return versions
 
         return await server.run("The store was not migrated", work)
     finally:
@@ -55,9 +64,13 @@ async def migrate(
 
 
 async def _migrate(
-    connection: Connection, kinds: Kinds, wanted: Literal["auto", "pgq", "outbox"]
+    connection: Connection,
+    kinds: Kinds,
+    wanted: Literal["auto", "pgq", "outbox"],
+    distributed: Literal["", "citus"],
 ) -> tuple[int, int]:
     before, standing = await _stands(connection)
+    await _refuse_redistribution(connection, before, distributed)
     if standing is None:
         queue = await _choose(connection, wanted)
         if queue == "pgq":
@@ -81,6 +94,8 @@ async def _migrate(
         await connection.execute(
             "INSERT INTO groundswell.identity VALUES (%s, %s)", (secrets.token_hex(8), queue)
         )
+        if distributed:
+            await citus.make(connection)
     comment = sql.SQL("COMMENT ON SCHEMA groundswell IS {}").format(f"version {len(scripts)}")
     await connection.execute(comment)
     await _declare(connection, kinds)
@@ -153,6 +168,21 @@ def _refuse_newer(version: int, known: int) -> None:
             f"The store has schema version {version}, this program knows {known}; nothing was changed. "
             "Install the newer Groundswell."
         )
+
+
+async def _refuse_redistribution(
+    connection: Connection, version: int, wanted: Literal["", "citus"]
+) -> None:
+    """Refuse where the store cannot be, or is not, distributed as the settings say."""
+    if wanted:
+        await citus.require(connection)
+    if not version or bool(wanted) == await citus.is_distributed(connection):
+        return
+    raise StoreUnusable(
+        f'This store was made {"without" if wanted else "with"} distributed = "citus"; nothing was '
+        f'changed. Set distributed = "{"" if wanted else "citus"}", or copy what is in it into a new '
+        "store: one stays as it was made."
+    )
 
 
 async def _choose(connection: Connection, wanted: Literal["auto", "pgq", "outbox"]) -> Queue:
@@ -267,8 +297,16 @@ async def _refuse_contradictions(connection: Connection, kinds: Kinds) -> None:
             )
 
 
-async def check(connection: Connection, kinds: Kinds) -> tuple[str, Queue]:
-    """The store's identity and queue, where the schema is this program's and knows all `kinds`.
+class Made(NamedTuple):
+    """What a store is for good."""
+
+    identity: str
+    queue: Queue
+    distributed: bool
+
+
+async def check(connection: Connection, kinds: Kinds) -> Made:
+    """What the store is, where the schema is this program's and knows all `kinds`.
 
     Raises StoreUnusable with what to do where it is not. The identity covers cluster and database: a copy
     of the database is another store, since transaction ids go their own way there.
@@ -297,6 +335,9 @@ async def check(connection: Connection, kinds: Kinds) -> tuple[str, Queue]:
                 f"The store does not know {', '.join(missing)} yet; nothing was changed. Run "
                 "`groundswell migrate` first."
             )
+        distributed = await citus.is_distributed(connection)
+        if distributed:
+            await citus.check(connection, kinds)
         cursor = await connection.execute(
             """
             SELECT left(md5(concat_ws('-', store, system_identifier, oid)), 16)
@@ -305,4 +346,4 @@ async def check(connection: Connection, kinds: Kinds) -> tuple[str, Queue]:
         )
         row = await cursor.fetchone()
         assert row is not None  # noqa: S101 - the migration wrote it
-        return row[0], queue
+        return Made(row[0], queue, distributed)

@@ -39,7 +39,8 @@ CLOSE_S: Final = 10.0
 # What durability, the order of visibility and the plans rest on, whatever the role's defaults are.
 # No statement here wants a sequential scan, nor a bitmap scan, which would sort all edges of a hot target
 # for the newest few. The planner cannot know the size of a queue's tables, nor does it find a better plan
-# by looking at the parameters: it would spend more time than the execution.
+# by looking at the parameters: it would spend more time than the execution. Citus has to look: they tell it
+# which shards to ask.
 _SESSION: Final = """
     SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')
                       WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false),
@@ -47,7 +48,8 @@ _SESSION: Final = """
            set_config('enable_seqscan', 'off', false),
            set_config('enable_bitmapscan', 'off', false),
            set_config('jit', 'off', false),
-           set_config('plan_cache_mode', 'force_generic_plan', false),
+           set_config('plan_cache_mode', CASE WHEN to_regclass('groundswell.two_phase') IS NULL
+                      THEN 'force_generic_plan' ELSE 'force_custom_plan' END, false),
            set_config('idle_in_transaction_session_timeout', '2s', false),
            set_config('lock_timeout', CASE current_setting('lock_timeout')
                       WHEN '0' THEN '5s' ELSE current_setting('lock_timeout') END, false),

@@ -43,13 +43,17 @@ class PostgresStandby:
     async def open(cls, url: str, kinds: Kinds, store: PostgresStore, *, connections: int) -> Self:
         """Connect to a standby of the open `store`. It may be away: then it is used once it is there.
 
-        Raises StoreUnusable for one that belongs to another store.
+        Raises StoreUnusable for one that belongs to another store, and where `store` is distributed.
         """
 
         async def verify(connection: Connection) -> None:
-            if (await check(connection, kinds))[0] != store.identity:
+            if (await check(connection, kinds)).identity != store.identity:
                 raise StoreUnusable("`standby` belongs to another store than `store`.")
 
+        if store.distributed:
+            raise StoreUnusable(
+                "`standby` does not go with a store that Citus distributes; leave it out."
+            )
         server = Server(url, connections=connections, standby=True)
         try:
             await server.open(verify)

@@ -31,9 +31,8 @@ from groundswell.store import (
     Sight,
     Window,
 )
-from groundswell.stores.postgres import direct, items, ledger, planned, read
-from groundswell.stores.postgres.queues import Queue
-from groundswell.stores.postgres.schema import check
+from groundswell.stores.postgres import citus, direct, items, ledger, planned, read
+from groundswell.stores.postgres.schema import Made, check
 from groundswell.stores.postgres.server import Connection, Server
 from groundswell.stores.postgres.snapshots import parse
 from groundswell.stores.postgres.statements import fetch_all, fetch_one
@@ -57,15 +56,15 @@ class PostgresStore:
         self,
         server: Server,
         kinds: Kinds,
-        identity: str,
-        queue: Queue,
+        made: Made,
         *,
         rollups_kept: int = ROLLUPS_KEPT,
         now_ms: Callable[[], int] | None = None,
         idle_s: float | None = IDLE_S,
     ) -> None:
-        self.identity = identity
-        self.queue = queue
+        self.identity = made.identity
+        self.queue = made.queue
+        self.distributed = made.distributed
         self._server = server
         self._kinds = kinds
         self._rollups_kept = rollups_kept
@@ -94,7 +93,7 @@ class PostgresStore:
         transactions of others where there are no events.
         """
         server = Server(url, connections=connections)
-        found: list[tuple[str, Queue]] = []
+        found: list[Made] = []
 
         async def verify(connection: Connection) -> None:
             store = await check(connection, kinds)
@@ -107,12 +106,10 @@ class PostgresStore:
         except BaseException:
             await server.close()
             raise
-        [(identity, queue)] = found
         return cls(
             server,
             kinds,
-            identity,
-            queue,
+            found[0],
             rollups_kept=rollups_kept,
             now_ms=now_ms,
             idle_s=idle_s,
@@ -120,8 +117,8 @@ class PostgresStore:
 
     @property
     def label(self) -> str:
-        """PostgreSQL, and its queue."""
-        return f"PostgreSQL, queue {self.queue}"
+        """PostgreSQL, its queue, and Citus where it is distributed."""
+        return f"PostgreSQL{' with Citus' * self.distributed}, queue {self.queue}"
 
     @property
     def epoch(self) -> int:
@@ -157,10 +154,22 @@ class PostgresStore:
             now_ms, floor_ms = self._now_ms(), self._floor_ms
             if group is None:
                 return await planned.commit(
-                    connection, self.queue, self._kinds, batches, now_ms=now_ms, floor_ms=floor_ms
+                    connection,
+                    self.queue,
+                    self._kinds,
+                    batches,
+                    distributed=self.distributed,
+                    now_ms=now_ms,
+                    floor_ms=floor_ms,
                 )
             return await direct.commit(
-                connection, self.queue, group, batches, now_ms=now_ms, floor_ms=floor_ms
+                connection,
+                self.queue,
+                group,
+                batches,
+                distributed=self.distributed,
+                now_ms=now_ms,
+                floor_ms=floor_ms,
             )
 
         committed, at_ms = await self._server.run("The write was not acknowledged", _again(work))
@@ -222,19 +231,28 @@ class PostgresStore:
         return await self._read(read.current, keys)
 
     async def items(self, sights: Sequence[Sight]) -> Items | None:  # noqa: D102
-        return await self._read(items.items, self._kinds, self.epoch, sights)
+        call = citus.items if self.distributed else items.items
+        return await self._read(call, self._kinds, self.epoch, sights)
 
     async def documents(self, ids: Sequence[str]) -> Documents:  # noqa: D102
-        return await self._read(read.documents, self.epoch, ids)
+        call = citus.documents if self.distributed else read.documents
+        return await self._read(call, self.epoch, ids)
 
     async def edge(self, kind: str, target: Id, source: Id) -> tuple[Edge | None, Revision]:  # noqa: D102
+        if self._on_shards(kind):
+            return await self._read(citus.edge, self._kinds[kind], target, source)
         return await self._read(read.edge, self._kinds[kind], target, source)
 
     async def edges(self, kind: str, target: Id, window: Window) -> Page:  # noqa: D102
+        if self._on_shards(kind):
+            return await self._read(citus.edges, self._kinds[kind], target, window)
         return await self._read(read.edges, self._kinds[kind], target, window, inverse=False)
 
     async def inverse(self, kind: str, source: Id, window: Window) -> Page:  # noqa: D102
         return await self._read(read.edges, self._kinds[kind], source, window, inverse=True)
+
+    def _on_shards(self, kind: str) -> bool:
+        return self.distributed and self._kinds[kind].by_target
 
     async def account(self, id_: str) -> tuple[Account | None, Revision]:  # noqa: D102
         return await self._read(ledger.account, id_, self._now_ms(), self._floor_ms)
