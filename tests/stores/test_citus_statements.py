@@ -1,0 +1,130 @@
+"""Every statement on a distributed table names the column by which it is distributed.
+
+On an ordinary PostgreSQL, so that it is always run: the store is told that its tables are distributed, and
+the conformance suite drives it. Each statement is looked at before it is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import psycopg
+import pytest
+
+from clusters import Cluster
+from groundswell.kinds import Kinds
+from groundswell.store import Store
+from groundswell.stores.postgres import PostgresStore, citus, migrate
+from groundswell.stores.postgres.server import Connection
+from groundswell.testing import KINDS, StoreConformance, wall_ms
+
+COLUMNS: Final = citus.columns(KINDS)
+
+# What a store looks at to see that it is distributed: the two tables, and Citus's own list.
+PRETEND: Final = f"""
+    CREATE TABLE groundswell.two_phase (nothing integer);
+    CREATE TABLE groundswell.gate (nothing integer);
+    CREATE TABLE pg_dist_partition AS
+    SELECT 'groundswell.' || name AS logicalrelid, 'h' AS partmethod
+    FROM unnest('{{{",".join(COLUMNS)}}}'::text[]) AS name;
+    ALTER TABLE pg_dist_partition ALTER logicalrelid TYPE regclass USING logicalrelid::regclass;
+"""
+
+
+def unnamed(sql: str) -> list[str]:
+    """The distributed tables that a statement uses somewhere without naming their column there."""
+    found = []
+    for use in re.finditer(r"groundswell\.(\w+)(?: AS (\w+))?", sql):
+        table, alias = use[1], use[2] or use[1]
+        if table in COLUMNS and not _names(sql, use, alias, COLUMNS[table]):
+            found.append(table)
+    return found
+
+
+def _names(sql: str, use: re.Match[str], alias: str, column: str) -> bool:
+    if sql[: use.start()].endswith("INSERT INTO "):
+        listed = re.match(r"\s*\(([\w, ]+)\)", sql[use.end() :])
+        return listed is not None and column in listed[1].split(", ")
+    condition = _rest_of_query(sql[use.end() :])
+    return re.search(rf"(?<![\w.])({alias}\.)?{column} = ", condition) is not None
+
+
+def _rest_of_query(rest: str) -> str:
+    """Up to where the parenthesis ends that the table stands in, or the set operation's next part."""
+    depth = 0
+    for place, sign in enumerate(rest):
+        depth += {"(": 1, ")": -1}.get(sign, 0)
+        if depth < 0 or (depth == 0 and rest.startswith("UNION", place)):
+            return rest[:place]
+    return rest
+
+
+@pytest.mark.parametrize(
+    ("sql", "tables"),
+    [
+        ("SELECT 1 FROM groundswell.edge_like WHERE target = %s AND source = %s", []),
+        ("SELECT 1 FROM groundswell.edge_like AS e WHERE e.target = %s", []),
+        ("SELECT 1 FROM groundswell.edge_like WHERE source = %s", ["edge_like"]),
+        ("SELECT 1 FROM groundswell.edge_like AS e WHERE w.target = %s", ["edge_like"]),
+        ("SELECT (SELECT 1 FROM groundswell.edge_like) WHERE target = 1", ["edge_like"]),
+        (
+            "SELECT 1 FROM groundswell.edge_like UNION SELECT 1 FROM groundswell.edge_rating "
+            "WHERE target = %s",
+            ["edge_like"],
+        ),
+        ("DELETE FROM groundswell.edge_like", ["edge_like"]),
+        ("INSERT INTO groundswell.object AS o (id, type) VALUES ('x', '')", []),
+        ("INSERT INTO groundswell.tally (kind, id) VALUES ('', '')", ["tally"]),
+        ("INSERT INTO groundswell.tally SELECT 1", ["tally"]),
+        ("SELECT 1 FROM groundswell.edge_follow WHERE source = %s", []),  # on the coordinator
+    ],
+)
+def test_a_statement_without_the_column_is_found(sql: str, tables: list[str]) -> None:
+    assert unnamed(sql) == tables
+
+
+@pytest.fixture(scope="module")
+def template(cluster: Cluster) -> str:
+    """A database with an empty store that pretends to be distributed."""
+    made = cluster.create_database()
+    asyncio.run(migrate(cluster.url(made), KINDS, queue="outbox"))
+    with psycopg.connect(cluster.url(made)) as connection:
+        connection.execute(PRETEND.encode())
+    return made
+
+
+class TestStatements(StoreConformance):
+    durable = True
+
+    @pytest.fixture(autouse=True)
+    def places(self, cluster: Cluster, template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Databases from the template, and nothing sent there that does not name the columns."""
+        self.cluster, self.template = cluster, template
+        self.urls: list[tuple[Store, str]] = []
+        execute = Connection.execute
+
+        async def looking(self: Connection, query: Any, *args: Any, **kwargs: Any) -> Any:
+            sql = query.decode() if isinstance(query, bytes) else str(query)
+            assert not unnamed(sql), sql
+            return await execute(self, query, *args, **kwargs)
+
+        monkeypatch.setattr(Connection, "execute", looking)
+
+    async def make(
+        self, kinds: Kinds, *, rollups_kept: int = 1_000, now_ms: Callable[[], int] = wall_ms
+    ) -> PostgresStore:
+        url = self.cluster.url(self.cluster.create_database(template=self.template))
+        store = await PostgresStore.open(
+            url, kinds, rollups_kept=rollups_kept, now_ms=now_ms, idle_s=None
+        )
+        assert store.distributed
+        self.urls.append((store, url))
+        return store
+
+    async def reopen(self, store: Store) -> PostgresStore:
+        [url] = [url for made, url in self.urls if made is store]
+        await store.close()
+        return await PostgresStore.open(url, KINDS, idle_s=None)
