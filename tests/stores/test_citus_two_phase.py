@@ -12,18 +12,19 @@ import pytest
 
 import citus as given
 from groundswell.errors import StoreUnavailable
-from groundswell.model import Add
+from groundswell.model import Add, Put, Remove, Tally, Write
 from groundswell.store import Window
 from groundswell.stores.postgres import PostgresStore, citus, migrate
 from groundswell.stores.postgres.server import Connection
 from groundswell.testing import KINDS
-from groundswell.testing.base import check_settled, commit
+from groundswell.testing.base import check_settled, commit, json
 
 pytestmark = pytest.mark.anyio
 
 TARGETS = range(1, 21)
 KILLS = 4
-LOOKS = 300
+LOOKS = 30
+SOURCES = itertools.count(1)
 
 
 def prepared() -> set[str]:
@@ -31,8 +32,9 @@ def prepared() -> set[str]:
     return {gid for (gid,) in given.run("SELECT gid FROM pg_dist_transaction")}
 
 
-async def nothing(connection: Connection) -> None:
-    """In place of what every commit does first."""
+def need_workers() -> None:
+    if not given.run("SELECT FROM pg_dist_node WHERE groupid > 0"):
+        pytest.skip("the shards are on the coordinator itself; add workers")
 
 
 @contextlib.asynccontextmanager
@@ -43,20 +45,46 @@ async def opened(url: str) -> AsyncIterator[PostgresStore]:
 
 
 @given.needed
-async def test_a_like_and_its_event_commit_in_two_phases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Although the like is on one shard alone; without the empty table Citus would use one phase."""
+async def test_a_write_on_one_shard_and_its_event_commit_in_two_phases() -> None:
+    """Without the empty table Citus commits the shard first, and the event on the coordinator after it."""
+    await given.fresh()
+    need_workers()
+    like = "INSERT INTO groundswell.edge_like (target, source, created_at) VALUES (1, {}, now())"
+    event = "INSERT INTO groundswell.event (xid, seen, type) SELECT 1, pg_current_snapshot(), ''"
+    before = prepared()
+    given.run("BEGIN", like.format(1), event, "COMMIT")
+    assert prepared() == before
+    given.run("BEGIN", "DELETE FROM groundswell.two_phase", like.format(2), event, "COMMIT")
+    assert len(prepared() - before) == 1
+
+
+@given.needed
+@pytest.mark.parametrize(
+    "write",
+    [
+        Add("like", 1, 1),
+        Add("rating", 1, 1, 2),
+        Remove("like", 1, 1),
+        Put("parcel", "parcel", json(stop="Hub")),
+        Tally("view", 1, id="visit"),
+    ],
+    ids=lambda write: type(write).__name__,
+)
+async def test_every_commit_on_a_shard_is_in_two_phases(write: Write) -> None:
     async with opened(await given.fresh()) as store:
-        if not given.run("SELECT FROM pg_dist_node WHERE groupid > 0"):
-            pytest.skip("the shards are on the coordinator itself; add workers")
-        for target in TARGETS:
-            before = prepared()
-            await commit(store, Add("like", target, 1))
-            assert len(prepared() - before) == 1
-        monkeypatch.setattr(citus, "begin", nothing)
-        for target in TARGETS:
-            before = prepared()
-            await commit(store, Add("like", target, 2))
-            assert not prepared() - before
+        need_workers()
+        before = prepared()
+        await commit(store, write)
+        assert prepared() - before
+
+
+@pytest.fixture
+def servers() -> Iterator[given.Servers]:
+    if reason := given.missing():
+        pytest.skip(reason)
+    made = given.Servers()
+    yield made
+    made.close()
 
 
 async def behind(store: PostgresStore) -> int:
@@ -64,7 +92,7 @@ async def behind(store: PostgresStore) -> int:
     over = asyncio.Event()
 
     async def write() -> None:
-        for source in itertools.count(1):
+        for source in SOURCES:
             if over.is_set():
                 return
             await commit(store, *(Add("like", target, source) for target in TARGETS))
@@ -81,30 +109,25 @@ async def behind(store: PostgresStore) -> int:
     return found
 
 
-@given.needed
+@pytest.mark.timeout(300)
 async def test_who_has_seen_a_count_sees_the_edges_behind_it(
-    monkeypatch: pytest.MonkeyPatch,
+    servers: given.Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The coordinator shows a commit before the shards do: seen without the gate, and never with it."""
-    async with opened(await given.fresh()) as store:
+    for worker in servers.nodes[1:]:  # a tenth of a second for what is committed there
+        worker.execute("ALTER SYSTEM SET commit_delay = 100000")
+        worker.execute("ALTER SYSTEM SET commit_siblings = 0")
+        worker.execute("SELECT pg_reload_conf()")
+    await migrate(servers.url, KINDS, distributed="citus")
+    async with opened(servers.url) as store:
         assert await behind(store) == 0
 
-    @contextlib.asynccontextmanager
-    async def at_once(connection: Connection) -> AsyncIterator[None]:
-        yield
+        @contextlib.asynccontextmanager
+        async def at_once(connection: Connection) -> AsyncIterator[None]:
+            yield
 
-    monkeypatch.setattr(citus, "still", at_once)
-    async with opened(await given.fresh()) as store:
+        monkeypatch.setattr(citus, "still", at_once)
         assert await behind(store) > 0
-
-
-@pytest.fixture
-def servers() -> Iterator[given.Servers]:
-    if reason := given.missing():
-        pytest.skip(reason)
-    made = given.Servers()
-    yield made
-    made.close()
 
 
 @pytest.mark.timeout(300)

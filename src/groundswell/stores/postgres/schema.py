@@ -41,8 +41,8 @@ async def migrate(
     """Bring the database to this program's schema, with the tables of `kinds`; versions before and after.
 
     Safe to call at any time, from any number of processes. Raises StoreUnusable, and changes nothing, for
-    a newer schema, kinds declared otherwise, another queue than the store has, a store that is distributed
-    otherwise, or missing rights.
+    a newer schema, kinds declared otherwise, another queue than the store has, a store that is to be
+    distributed and was not made so, or missing rights.
     """
     server = Server(url, connections=1)
     try:
@@ -54,7 +54,7 @@ async def migrate(
                 await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 await connection.execute(_LOCK)
                 versions = await _migrate(connection, kinds, queue, distributed)
-                if distributed:
+                if await citus.is_distributed(connection):
                     await citus.distribute(connection, kinds)
                 return versions
 
@@ -70,7 +70,8 @@ async def _migrate(
     distributed: Literal["", "citus"],
 ) -> tuple[int, int]:
     before, standing = await _stands(connection)
-    await _refuse_redistribution(connection, before, distributed)
+    if distributed:
+        await _refuse_citus(connection, before)
     if standing is None:
         queue = await _choose(connection, wanted)
         if queue == "pgq":
@@ -170,19 +171,14 @@ def _refuse_newer(version: int, known: int) -> None:
         )
 
 
-async def _refuse_redistribution(
-    connection: Connection, version: int, wanted: Literal["", "citus"]
-) -> None:
-    """Refuse where the store cannot be, or is not, distributed as the settings say."""
-    if wanted:
-        await citus.require(connection)
-    if not version or bool(wanted) == await citus.is_distributed(connection):
-        return
-    raise StoreUnusable(
-        f'This store was made {"without" if wanted else "with"} distributed = "citus"; nothing was '
-        f'changed. Set distributed = "{"" if wanted else "citus"}", or copy what is in it into a new '
-        "store: one stays as it was made."
-    )
+async def _refuse_citus(connection: Connection, version: int) -> None:
+    """Refuse a server that cannot distribute, and a store that was made without."""
+    await citus.require(connection)
+    if version and not await citus.is_distributed(connection):
+        raise StoreUnusable(
+            'This store was made without distributed = "citus"; nothing was changed. Leave the setting '
+            "out, or copy what is in the store into a new one: a store stays as it was made."
+        )
 
 
 async def _choose(connection: Connection, wanted: Literal["auto", "pgq", "outbox"]) -> Queue:
