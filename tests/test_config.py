@@ -21,6 +21,7 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
     "store": ("memory://", "memory://"),
     "host": ("::1", "::1"),
     "port": ("9000", 9000),
+    "distributed": ("citus", "citus"),
     "replicas": ("3", 3),
     "replica_delay_ms": ("0,150,600", (0, 150, 600)),
     "replica_mib": ("8", 8),
@@ -88,7 +89,7 @@ def test_every_setting_has_an_environment_twin(
     given = {f"GROUNDSWELL_{field.name.upper()}": text}
     if field.name == "replica_delay_ms":
         given["GROUNDSWELL_REPLICAS"] = "3"
-    if field.name == "standby":
+    if field.name in ("standby", "distributed"):
         given["GROUNDSWELL_STORE"] = "postgresql://one/db"
     found = config.load(written(tmp_path, ""), given)
     assert getattr(found, field.name) == meant != getattr(Settings(), field.name)
@@ -99,6 +100,7 @@ def test_a_file_sets_everything_that_the_environment_sets(tmp_path: Path) -> Non
         store = "postgresql://one/db"
         standby = "postgresql://two/db"
         queue = "outbox"
+        distributed = "citus"
         connections = 13
         workers = 2
         host = "::1"

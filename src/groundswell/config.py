@@ -93,8 +93,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise BadSettings("`standby` goes with a PostgreSQL store only.")
         if self.distributed and split(self.store).scheme not in POSTGRESQL:
             raise BadSettings("`distributed` goes with a PostgreSQL store only.")
-        if self.distributed and self.standby:
-            raise BadSettings("`standby` does not go with `distributed`; leave one of them out.")
         if self.workers > 1 and split(self.store).scheme == "memory":
             raise BadSettings(
                 "Several workers cannot share memory://, which belongs to one process; name a file."

@@ -7,8 +7,8 @@ transaction there. Each shard has snapshots of its own. Two empty tables make up
   is not one that it knows of. A commit on one shard would be committed there first: a crash before the
   coordinator's own commit would leave an edge without its event. Citus counts any write on a table of its
   own at the coordinator, so every commit deletes from `two_phase`, where there is nothing.
-- Shards show a commit a little later than the coordinator does. `gate` is locked by commits, which let go
-  of it once all shards show them, and by reads of shards, which so find no commit under way: whatever they
+- Shards show a commit a little later than the coordinator does. `gate` is locked by commits at their very
+  end, until all shards show them, and by reads of shards, which so find no commit half shown: whatever they
   look at is of one moment.
 """
 
@@ -31,7 +31,7 @@ from groundswell.stores.postgres import items as counted
 from groundswell.stores.postgres import read
 from groundswell.stores.postgres.rows import SQL_TYPE, out, raw
 from groundswell.stores.postgres.server import Connection
-from groundswell.stores.postgres.statements import execute, fetch_all
+from groundswell.stores.postgres.statements import execute, fetch_all, one
 
 SHARDS: Final = 8  # of each table; docs/citus.md has the figures
 
@@ -121,16 +121,19 @@ async def _distributed(connection: Connection) -> set[str]:
 # --- transactions -------------------------------------------------------------------------------
 
 
-async def begin(connection: Connection) -> None:
-    """What every commit does first, in its transaction."""
-    await connection.execute("LOCK TABLE groundswell.gate IN ROW EXCLUSIVE MODE")
+async def seal(connection: Connection) -> None:
+    """What every commit does last, in its transaction: before it no other sees anything of it."""
     await connection.execute("DELETE FROM groundswell.two_phase")
+    await connection.execute("LOCK TABLE groundswell.gate IN ROW EXCLUSIVE MODE")
 
 
 @contextlib.asynccontextmanager
 async def still(connection: Connection) -> AsyncIterator[None]:
-    """While no commit is under way: all that is read meanwhile is of one moment."""
-    async with connection.transaction():
+    """While no commit is shown: all that is read meanwhile is of one moment.
+
+    Everything goes out at once, so that commits are not kept waiting; what is read is fetched afterwards.
+    """
+    async with connection.pipeline(), connection.transaction():
         await connection.execute("LOCK TABLE groundswell.gate IN SHARE MODE")
         yield
 
@@ -147,9 +150,10 @@ async def edge(
         f"WHERE e.target = %s::{SQL_TYPE[kind.target]} AND e.source = %s::{SQL_TYPE[kind.source]}"
     )
     async with still(connection):
-        now = await read.standing(connection)
-        found = await fetch_all(connection, sql, [target, source])
-    return (read.to_edge(kind, found[0]) if found else None), now
+        standing = await execute(connection, read.STANDING)
+        asked = await execute(connection, sql, [target, source])
+    row = await asked.fetchone()
+    return (read.to_edge(kind, row) if row else None), (await _state(standing)).now
 
 
 async def edges(connection: Connection, kind: Kind, target: Id, window: Window) -> Page:
@@ -161,20 +165,27 @@ async def edges(connection: Connection, kind: Kind, target: Id, window: Window) 
         f"ORDER BY e.created_at {order}, e.source {order} LIMIT %s"
     )
     async with still(connection):
-        now = await read.standing(connection)
-        found = await fetch_all(connection, sql, [*bound, window.limit + 1])
-    listed = [read.to_edge(kind, row) for row in found]
-    return page(listed, window, now, inverse=False)
+        standing = await execute(connection, read.STANDING)
+        asked = await execute(connection, sql, [*bound, window.limit + 1])
+    listed = [read.to_edge(kind, row) for row in await asked.fetchall()]
+    return page(listed, window, (await _state(standing)).now, inverse=False)
 
 
 async def documents(connection: Connection, epoch: int, ids: Sequence[str]) -> Documents:
     """Objects as they are now."""
     objects, accounts = read.stored_as(ids)
     async with still(connection):
-        state = await read.state(connection)
-        found = await fetch_all(connection, read.OBJECTS, [objects]) if objects else []
-        found += await fetch_all(connection, read.ACCOUNTS, [accounts]) if accounts else []
-    return read.to_documents(ids, found, state, epoch)
+        standing = await execute(connection, read.STANDING)
+        asked = [
+            await execute(connection, read.OBJECTS, [objects]),
+            await execute(connection, read.ACCOUNTS, [accounts]),
+        ]
+    found = [row for cursor in asked for row in await cursor.fetchall()]
+    return read.to_documents(ids, found, await _state(standing), epoch)
+
+
+async def _state(standing: AsyncCursor[TupleRow]) -> read.State:
+    return read.State.of(await one(standing), standby=False)
 
 
 async def items(
@@ -182,23 +193,22 @@ async def items(
 ) -> Items | None:
     """Items with all that is committed; None where more events wait than are looked through."""
     async with still(connection):
+        newest = [await _newest(connection, kinds, sight) for sight in sights]
+        viewers = [await _viewer(connection, kinds, sight) for sight in sights]
         counts = await counted.items(connection, kinds, epoch, [Sight(s.key) for s in sights])
-        if counts is None:
-            return None
-        async with connection.pipeline():
-            newest = [await _newest(connection, kinds, sight) for sight in sights]
-            viewers = [await _viewer(connection, kinds, sight) for sight in sights]
-        rows = [
-            msgspec.structs.replace(
-                row,
-                item=Item(
-                    row.item.counter,
-                    tuple(_to_newest(edge) for edge in await _rows(listed)),
-                    None if sight.viewer is None else bool(await _rows(viewer)),
-                ),
-            )
-            for sight, row, listed, viewer in zip(sights, counts.rows, newest, viewers, strict=True)
-        ]
+    if counts is None:
+        return None
+    rows = [
+        msgspec.structs.replace(
+            row,
+            item=Item(
+                row.item.counter,
+                tuple(_to_newest(edge) for edge in await _rows(listed)),
+                None if sight.viewer is None else bool(await _rows(viewer)),
+            ),
+        )
+        for sight, row, listed, viewer in zip(sights, counts.rows, newest, viewers, strict=True)
+    ]
     return msgspec.structs.replace(counts, rows=tuple(rows))
 
 

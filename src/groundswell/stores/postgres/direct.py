@@ -146,8 +146,6 @@ async def commit(
         rows = [await fetch_one(connection, sql, [now_ms, floor_ms, *bound])]
     else:
         async with connection.transaction():
-            if distributed:
-                await citus.begin(connection)
             begun = await fetch_one(connection, BEGIN, [now_ms, floor_ms])
             statements = _statements(edges, group.tallies, queue, _TOGETHER)
             async with connection.pipeline():
@@ -155,6 +153,8 @@ async def commit(
                     await connection.execute(sql.encode(), [*begun, *bound])
                     for sql, bound in statements
                 ]
+                if distributed:
+                    await citus.seal(connection)
             rows = [await one(cursor) for cursor in cursors]
     for written, row in zip(edges, rows, strict=False):
         written.done(row[4:])

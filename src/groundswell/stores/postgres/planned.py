@@ -58,8 +58,6 @@ async def commit(
     """
     put: AsyncCursor[TupleRow] | None = None
     async with connection.transaction():
-        if distributed:
-            await citus.begin(connection)
         at_ms, seen, xid = await fetch_one(connection, _BEGIN, [now_ms, floor_ms])
         plan, found, books = await _plan(connection, kinds, batches, xid, at_ms, distributed)
         planned = plan.apply(batches)
@@ -72,6 +70,8 @@ async def commit(
             if plan.let_go or any(batch.changed for batch in planned):
                 published = [*documents, *map(document, accounts)]
                 put = await _put(connection, queue, plan.events, published, seen)
+            if distributed:
+                await citus.seal(connection)
     if put is None:
         now = await read.standing(connection)
     else:  # what it has seen under all locks

@@ -42,6 +42,7 @@ STATE: Final = (
     "s.number, s.epoch, s.snapshot::text, s.head::text, s.waiting"  # of groundswell.state AS s
 )
 WIDTH: Final = 5
+STANDING: Final = f"SELECT {STATE} FROM groundswell.state AS s"
 
 
 class State(NamedTuple):
@@ -62,13 +63,7 @@ class State(NamedTuple):
 
 async def standing(connection: Connection) -> Revision:
     """What is committed now."""
-    return (await state(connection)).now
-
-
-async def state(connection: Connection) -> State:
-    """What a statement sees now, on the primary."""
-    row = await fetch_one(connection, f"SELECT {STATE} FROM groundswell.state AS s")
-    return State.of(row, standby=False)
+    return State.of(await fetch_one(connection, STANDING), standby=False).now
 
 
 async def head(connection: Connection, epoch: int) -> Head:
