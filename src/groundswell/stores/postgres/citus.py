@@ -122,7 +122,7 @@ async def _distributed(connection: Connection) -> set[str]:
 
 
 async def seal(connection: Connection) -> None:
-    """What every commit does last, in its transaction: before it no other sees anything of it."""
+    """What every commit does last, in its transaction."""
     await connection.execute("DELETE FROM groundswell.two_phase")
     await connection.execute("LOCK TABLE groundswell.gate IN ROW EXCLUSIVE MODE")
 
