@@ -8,10 +8,15 @@ from typing import ClassVar
 import pytest
 
 import citus
-from groundswell.kinds import Kinds
+from groundswell.errors import StoreUnusable
+from groundswell.kinds import Kind, Kinds
+from groundswell.model import Add
 from groundswell.store import Store
-from groundswell.stores.postgres import PostgresStore
+from groundswell.stores.postgres import PostgresStore, migrate
 from groundswell.testing import KINDS, StoreConformance, wall_ms
+from groundswell.testing.base import commit
+
+pytestmark = pytest.mark.anyio
 
 
 class Conformance(StoreConformance):
@@ -42,3 +47,43 @@ class TestCitusOutbox(Conformance):
 @citus.needed
 class TestCitusPgq(Conformance):
     queue = "pgq"
+
+
+async def test_a_server_without_citus_is_refused(database: str) -> None:
+    with pytest.raises(StoreUnusable, match="no Citus"):
+        await migrate(database, KINDS, distributed="citus")
+    await migrate(database, KINDS)  # nothing of it was made
+
+
+@citus.needed
+async def test_a_store_that_was_made_without_citus_is_refused() -> None:
+    citus.drop()
+    await migrate(citus.DSN, KINDS, queue="outbox")
+    with pytest.raises(StoreUnusable, match="made without"):
+        await migrate(citus.DSN, KINDS, distributed="citus")
+
+
+@citus.needed
+async def test_kinds_that_are_declared_later_are_distributed_too() -> None:
+    url = await citus.fresh(kinds=Kinds([Kind(name="like")]))
+    with pytest.raises(StoreUnusable, match="migrate"):
+        await PostgresStore.open(url, KINDS)
+    await migrate(url, KINDS)
+    store = await PostgresStore.open(url, KINDS)
+    await commit(store, Add("rating", 1, 1, 2), Add("like", 1, 1))
+    await store.close()
+
+
+@citus.needed
+async def test_a_kind_that_gives_up_its_lists_by_source_moves_with_its_edges() -> None:
+    listed = Kinds([Kind(name="like", inverse=True)])
+    url = await citus.fresh(kinds=listed)
+    store = await PostgresStore.open(url, listed)
+    await commit(store, Add("like", 1, 1))
+    await store.close()
+    await migrate(url, KINDS)
+    store = await PostgresStore.open(url, KINDS)
+    assert (await store.edge("like", 1, 1))[0]
+    await store.close()
+    with pytest.raises(StoreUnusable, match="lists by source"):
+        await PostgresStore.open(url, listed)
