@@ -99,6 +99,13 @@ def test_the_built_in_kinds_are_declared() -> None:
     assert [kind.name for kind in Kinds()] == ["follow", "like", "view", "review", "reply", "seat"]
 
 
+def test_what_is_asked_about_some_kinds_always_names_the_target() -> None:
+    assert Kind(name="a").by_target
+    assert not Kind(name="a", inverse=True).by_target
+    assert not Kind(name="a", exclusive=True).by_target
+    assert not Kind(name="a", unique=False).by_target
+
+
 @pytest.mark.parametrize("name", ["likes", "", "\ud800", None, 7, ["like"]])
 def test_an_unknown_kind_is_named_beside_the_declared_ones(name: Any) -> None:
     with pytest.raises(UnknownKind, match="declared are: like, note, review, view"):

@@ -38,8 +38,9 @@ _UNAVAILABLE: Final[dict[type[psycopg.Error], str]] = {
     pg.DeadlockDetected: "It met other writes on the same rows again and again; try again.",
     pg.SerializationFailure: "It met other writes on the same rows again and again; try again.",
 }
-# How Citus says that the server was killed while it waited for a worker; the code says nothing.
-_GONE: Final = "postmaster was shut down"
+# How Citus says that the server was killed while it waited for a worker: the code says nothing, and it may
+# come on top of the result of the command.
+_GONE: Final = "postmaster was shut down|received 2 results from command"
 # A connection that is not made fails without a code: only its text tells why, in English unless the
 # server's `lc_messages` says otherwise.
 _NOT_MADE: Final[tuple[tuple[str, type[StoreUnavailable], str], ...]] = (
@@ -101,7 +102,7 @@ def unavailable(doing: str, error: psycopg.Error) -> StoreUnavailable | None:
         for text, kind, advice in _NOT_MADE:
             if re.search(text, first_line(error)):
                 return kind(f"{what} Nothing was changed. {advice}")
-    gone = _GONE in first_line(error)
+    gone = re.search(_GONE, first_line(error))
     if gone or isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         return StoreUnavailable(f"{what} What was not acknowledged is not promised.")
     return None
