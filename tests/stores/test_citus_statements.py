@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import psycopg
 import pytest
 
 from clusters import Cluster
-from groundswell.kinds import Kinds
-from groundswell.store import Store
-from groundswell.stores.postgres import PostgresStore, citus, migrate
+from groundswell.stores.postgres import citus
 from groundswell.stores.postgres.server import Connection
-from groundswell.testing import KINDS, StoreConformance, wall_ms
+from groundswell.testing import KINDS
+from pg_conformance import Conformance, Databases
 
 COLUMNS: Final = citus.columns(KINDS)
 
@@ -86,24 +84,33 @@ def test_a_statement_without_the_column_is_found(sql: str, tables: list[str]) ->
     assert unnamed(sql) == tables
 
 
+class Pretending(Databases):
+    """Stores that take themselves for distributed."""
+
+    made: ClassVar[dict[tuple[int, str], str]] = {}
+
+    async def _migrate(self, url: str) -> None:
+        await super()._migrate(url)
+        async with await psycopg.AsyncConnection.connect(url) as connection:
+            await connection.execute(PRETEND.encode())
+
+
 @pytest.fixture(scope="module")
-def template(cluster: Cluster) -> str:
-    """A database with an empty store that pretends to be distributed."""
-    made = cluster.create_database()
-    asyncio.run(migrate(cluster.url(made), KINDS, queue="outbox"))
-    with psycopg.connect(cluster.url(made)) as connection:
-        connection.execute(PRETEND.encode())
-    return made
+def pretending(cluster: Cluster) -> Pretending:
+    """Ready: what makes tables names no columns."""
+    databases = Pretending(cluster, "outbox")
+    asyncio.run(databases.fresh())
+    return databases
 
 
-class TestStatements(StoreConformance):
-    durable = True
+class TestStatements(Conformance):
+    queue = "outbox"
 
     @pytest.fixture(autouse=True)
-    def places(self, cluster: Cluster, template: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Databases from the template, and nothing sent there that does not name the columns."""
-        self.cluster, self.template = cluster, template
-        self.urls: list[tuple[Store, str]] = []
+    def places(self, pretending: Pretending, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Such databases, and nothing sent there that does not name the columns."""
+        self.databases = pretending
+        self.urls = []
         execute = Connection.execute
 
         async def looking(self: Connection, query: Any, *args: Any, **kwargs: Any) -> Any:
@@ -113,18 +120,7 @@ class TestStatements(StoreConformance):
 
         monkeypatch.setattr(Connection, "execute", looking)
 
-    async def make(
-        self, kinds: Kinds, *, rollups_kept: int = 1_000, now_ms: Callable[[], int] = wall_ms
-    ) -> PostgresStore:
-        url = self.cluster.url(self.cluster.create_database(template=self.template))
-        store = await PostgresStore.open(
-            url, kinds, rollups_kept=rollups_kept, now_ms=now_ms, idle_s=None
-        )
+    async def test_it_takes_itself_for_distributed(self) -> None:
+        store = await self.make(KINDS)
         assert store.distributed
-        self.urls.append((store, url))
-        return store
-
-    async def reopen(self, store: Store) -> PostgresStore:
-        [url] = [url for made, url in self.urls if made is store]
         await store.close()
-        return await PostgresStore.open(url, KINDS, idle_s=None)

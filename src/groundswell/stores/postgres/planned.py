@@ -7,20 +7,19 @@ others had stored before, locked too, nothing that the plan depends on can chang
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-import msgspec
 from psycopg import AsyncCursor
 from psycopg.rows import TupleRow
 
 from groundswell.accounts import document
 from groundswell.kinds import Kind, Kinds
-from groundswell.model import Add, Document, Id, Key, Open, Put
+from groundswell.model import Add, Document, Id, Open, Put
 from groundswell.store import Batch, Committed
 from groundswell.stores.plan import EdgeKey, EdgeRow, Plan, TallyKey, Wants, wants
-from groundswell.stores.postgres import citus, ledger, read
-from groundswell.stores.postgres.queues import PUT, Queue
+from groundswell.stores.postgres import citus, ledger, queues, read
+from groundswell.stores.postgres.queues import Queue
 from groundswell.stores.postgres.rows import SQL_TYPE, array, json, out, raw
 from groundswell.stores.postgres.server import Connection
 from groundswell.stores.postgres.snapshots import including, parse
@@ -69,7 +68,7 @@ async def commit(
             await ledger.write(connection, accounts, plan.movements_to_store(), books)
             if plan.let_go or any(batch.changed for batch in planned):
                 published = [*documents, *map(document, accounts)]
-                put = await _put(connection, queue, plan.events, published, seen)
+                put = await queues.put(connection, queue, plan.events, published, seen)
             if distributed:
                 await citus.seal(connection)
     if put is None:
@@ -363,44 +362,3 @@ async def _write_documents(
         await execute(
             connection, "DELETE FROM groundswell.object WHERE id = ANY (%s::text[])", [unused]
         )
-
-
-async def _put(
-    connection: Connection,
-    queue: Queue,
-    counts: Mapping[Key, tuple[int, int]],
-    documents: Iterable[Document],
-    seen: str,
-) -> AsyncCursor[TupleRow]:
-    """Queue one event per count and per document; the answer is what the commit has seen."""
-    events = [
-        _Event("count", kind, str(target), count, sum_)
-        for (kind, target), (count, sum_) in sorted(counts.items(), key=_by_text)
-    ]
-    events += [_Event("object", d.type, d.id, d.version, None, json(d.data)) for d in documents]
-    return await execute(
-        connection,
-        f"""
-        WITH events AS (
-            SELECT *, %s::pg_snapshot AS seen FROM json_to_recordset(%s::json)
-                AS w (type text, kind text, target text, count bigint, sum bigint, data text)
-        ), queued AS ({PUT[queue]})
-        SELECT pg_current_snapshot()::text, count(*) FROM queued
-        """,
-        [seen, msgspec.json.encode(events).decode()],
-    )
-
-
-class _Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """As the queue has it."""
-
-    type: str
-    kind: str | None = None
-    target: str | None = None
-    count: int | None = None
-    sum: int | None = None
-    data: str | None = None
-
-
-def _by_text(event: tuple[Key, tuple[int, int]]) -> tuple[str, str]:
-    return event[0][0], str(event[0][1])

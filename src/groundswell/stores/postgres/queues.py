@@ -6,7 +6,17 @@ migrations 0002_queue.*.sql; here is what stands in a commit's statements.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal
+
+import msgspec
+from psycopg import AsyncCursor
+from psycopg.rows import TupleRow
+
+from groundswell.model import Document, Key
+from groundswell.stores.postgres.rows import json
+from groundswell.stores.postgres.server import Connection
+from groundswell.stores.postgres.statements import execute
 
 Queue = Literal["pgq", "outbox"]
 
@@ -23,3 +33,44 @@ PUT: Final[dict[Queue, str]] = {
         "FROM events RETURNING 1"
     ),
 }
+
+
+async def put(
+    connection: Connection,
+    queue: Queue,
+    counts: Mapping[Key, tuple[int, int]],
+    documents: Iterable[Document],
+    seen: str,
+) -> AsyncCursor[TupleRow]:
+    """Queue one event per count and per document; the answer is what the commit has seen."""
+    events = [
+        _Event("count", kind, str(target), count, sum_)
+        for (kind, target), (count, sum_) in sorted(counts.items(), key=_by_text)
+    ]
+    events += [_Event("object", d.type, d.id, d.version, None, json(d.data)) for d in documents]
+    return await execute(
+        connection,
+        f"""
+        WITH events AS (
+            SELECT *, %s::pg_snapshot AS seen FROM json_to_recordset(%s::json)
+                AS w (type text, kind text, target text, count bigint, sum bigint, data text)
+        ), queued AS ({PUT[queue]})
+        SELECT pg_current_snapshot()::text, count(*) FROM queued
+        """,
+        [seen, msgspec.json.encode(events).decode()],
+    )
+
+
+class _Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """As the queue has it."""
+
+    type: str
+    kind: str | None = None
+    target: str | None = None
+    count: int | None = None
+    sum: int | None = None
+    data: str | None = None
+
+
+def _by_text(event: tuple[Key, tuple[int, int]]) -> tuple[str, str]:
+    return event[0][0], str(event[0][1])
