@@ -579,7 +579,7 @@ def test_a_cursor_of_another_list_is_refused(node: nodes.Node) -> None:
         ("GET", "/v1/counts", "POST"),
         ("POST", "/v1/edges/like/1/1", "PUT, DELETE, GET"),
         ("PATCH", "/v1/objects/x", "PUT, GET, DELETE"),
-        ("BREW", "/v1/status", "GET"),
+        ("MKCOL", "/v1/status", "GET"),
         ("POST", "/healthz", "GET"),
         ("POST", "/openapi.json", "GET, HEAD"),
         ("DELETE", "/docs", "GET, HEAD"),

@@ -27,8 +27,10 @@ TITLES: Final = {
     403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
+    408: "Request timeout",
     409: "Conflict",
     413: "Too large",
+    431: "Request header fields too large",
     500: "Internal error",
     503: "Unavailable",
 }

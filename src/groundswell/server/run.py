@@ -1,4 +1,4 @@
-"""Runs the application in Granian, in this process and on this event loop."""
+"""Serves the application on a port, in this process and on this event loop."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import contextlib
 import gc
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from email.utils import formatdate
 from typing import Final
-
-from granian.constants import HTTPModes, Interfaces
-from granian.server.embed import Server
 
 from groundswell.errors import BadSettings
 from groundswell.server.app import App
+from groundswell.server.connection import Connection, Serving
+from groundswell.server.exchange import Application
 
 BACKLOG: Final = 1024
+CONNECTIONS_MAX: Final = 10_000  # beside those that may go on and on
 STOP_S: Final = 10.0  # for clients to take the answers that they are owed
+LOOK_S: Final = 1.0  # between two looks for what takes too long
 YOUNG_MAX: Final = 10_000  # objects until the next look for cycles; Python's default is 700
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
@@ -26,31 +28,54 @@ log = logging.getLogger(__name__)
 
 async def serve(app: App, host: str, port: int, stop: asyncio.Event) -> None:
     """Serve until `stop` is set, then answer what was accepted and return."""
-    server = Server(
-        app,
-        address=host,
-        port=port,
-        interface=Interfaces.ASGINL,
-        http=HTTPModes.http1,
-        websockets=False,
-        backlog=BACKLOG,
-        backpressure=BACKLOG + app.streams_max,  # requests at once
-        log_enabled=False,
+    async with listening(app, host, port, CONNECTIONS_MAX + app.streams_max):
+        await stop.wait()
+        app.stop()
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    application: Application, host: str, port: int, connections_max: int = CONNECTIONS_MAX
+) -> AsyncIterator[None]:
+    """Any ASGI application, served over HTTP/1.1; at the end what was accepted is answered."""
+    serving = Serving(application, connections_max)
+    watching = asyncio.create_task(_watch(serving))
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Connection(serving), host, port, backlog=BACKLOG, reuse_port=True
     )
-    serving = asyncio.ensure_future(server.serve())
-    stopping = asyncio.ensure_future(stop.wait())
     try:
         with collecting_rarely():
-            await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
-            app.stop()
-            server.stop()  # type: ignore[no-untyped-call]
-            await asyncio.wait((serving,), timeout=STOP_S)
-            if serving.done():
-                serving.result()
-            else:
-                log.warning("a client took too long over its answer; it is left to itself")
+            yield
+            server.close()
+            await _stopped(serving)
     finally:
-        stopping.cancel()
+        server.close()
+        watching.cancel()
+
+
+async def _stopped(serving: Serving) -> None:
+    serving.stopping = True
+    for connection in tuple(serving.connections):
+        connection.stop()
+    if not serving.connections:
+        return
+    try:
+        async with asyncio.timeout(STOP_S):
+            await serving.empty.wait()
+    except TimeoutError:
+        log.warning("a client took too long over its answer; it is left to itself")
+        for connection in tuple(serving.connections):
+            connection.abort()
+
+
+async def _watch(serving: Serving) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        serving.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        serving.now = loop.time()
+        for connection in tuple(serving.connections):
+            connection.look()
+        await asyncio.sleep(LOOK_S)
 
 
 @contextlib.contextmanager

@@ -13,10 +13,8 @@ from typing import Any, ClassVar, Final
 
 import asyncpg  # type: ignore[import-untyped]
 import msgspec
-from granian.constants import HTTPModes, Interfaces
-from granian.server.embed import Server
 
-from groundswell.server.run import collecting_rarely
+from groundswell.server.run import listening
 
 HOST: Final = "127.0.0.1"
 HEADERS: Final = ((b"content-type", b"application/json"),)
@@ -123,16 +121,8 @@ async def pool_of(url: str, connections: int) -> Any:
 
 async def listen(app: Any, port: int) -> None:
     """Serve an endpoint until told to stop."""
-    server = Server(
-        app,
-        address=HOST,
-        port=port,
-        interface=Interfaces.ASGINL,
-        http=HTTPModes.http1,
-        websockets=False,
-        log_enabled=False,
-    )
+    stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, server.stop)
-    with collecting_rarely():
-        await server.serve()
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with listening(app, HOST, port):
+        await stop.wait()
