@@ -25,7 +25,7 @@ from groundswell.bench.servers import (
 from groundswell.bench.systems import PEERS, SYSTEMS, Tuning, missing, program
 from groundswell.bench.workload import Way, Workload
 from groundswell.bench.workloads import day
-from groundswell.bench.workloads.likes import LIKES, like
+from groundswell.bench.workloads.likes import LIKES, LIKES_CROWD, like
 from groundswell.bench.workloads.page import PAGE
 from groundswell.bench.workloads.reads import READS, READS_MANY, SPIKE
 from groundswell.bench.workloads.rollup import ROLLUP
@@ -36,7 +36,10 @@ from groundswell.server.run import free_port
 
 WORKLOADS: Final = {
     made.name: made
-    for made in (LIKES, TRACE, PACED, READS, READS_MANY, SPIKE, PAGE, *TAO, ROLLUP, day.DAY)
+    for made in (
+        *(LIKES, LIKES_CROWD, TRACE, PACED, READS, READS_MANY, SPIKE, PAGE),
+        *(*TAO, ROLLUP, day.DAY),
+    )
 }
 GROWTH: Final = "growth"
 NAMES: Final = (*WORKLOADS, GROWTH)
@@ -91,7 +94,7 @@ async def bench(plan: Plan, folder: Path, tell: Tell, keep: Keep) -> Report:
         tables: list[Table] = []
         charts: list[Chart] = []
         await made.pace()
-        if not plan.quick and LIKES.name in plan.workloads:
+        if not plan.quick and {LIKES.name, LIKES_CROWD.name} & set(plan.workloads):
             await made.tune()
         for name in (name for name in NAMES if name in plan.workloads):
             if name == GROWTH:

@@ -1,4 +1,4 @@
-"""`likes`: everybody likes one post, one like in a request."""
+"""`likes` and `likes-256`: everybody likes one post, one like in a request."""
 
 from __future__ import annotations
 
@@ -14,25 +14,36 @@ from groundswell.bench.systems import PEERS, SYSTEMS, Tuning
 from groundswell.bench.workload import Way, Workload
 
 CLIENTS: Final = 64
+CROWD: Final = 256
 
 
-async def like(bench: Bench, system: str, tuning: Tuning | None = None) -> Run:
+async def like(
+    bench: Bench, system: str, tuning: Tuning | None = None, *, clients: int = CLIENTS
+) -> Run:
     """Distinct likes of post 1 for some seconds, on a new store."""
     tuned = tuning or bench.tunings.get(system)
     async with SYSTEMS[system].running(bench.databases, tuned) as running:
         await check.before(system, running)
         load = wrk(
             *(bench.folder, running.url, "likes", 1, time.time_ns() // 1_000_000 % 10**9 * 10**6),
-            clients=CLIENTS,
+            clients=clients,
             seconds=bench.seconds,
         )
         return await measure.likes(system, running, load)
 
 
-LIKES: Final = Workload(
-    "likes",
-    "One hot post, one like in a request",
-    "likes",
-    [Way(name, name, partial(like, system=name)) for name in ("groundswell", *PEERS)],
-    f"{CLIENTS} clients that each wait for the answer; every like is by somebody else.",
-)
+def _workload(name: str, clients: int) -> Workload:
+    return Workload(
+        name,
+        f"One hot post, one like in a request, {clients} clients",
+        "likes",
+        [
+            Way(system, system, partial(like, system=system, clients=clients))
+            for system in ("groundswell", *PEERS)
+        ],
+        "Each client waits for the answer; every like is by somebody else.",
+    )
+
+
+LIKES: Final = _workload("likes", CLIENTS)
+LIKES_CROWD: Final = _workload("likes-256", CROWD)
