@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -36,6 +37,12 @@ class Elsewhere(enum.Enum):
 
 Decision = Serve | Elsewhere
 
+# Asked of its class, a level costs a call on Python 3.11, and these are asked for with every read.
+_EVENTUAL: Final = Level.EVENTUAL
+_READ_YOUR_WRITES: Final = Level.READ_YOUR_WRITES
+_MONOTONIC: Final = Level.MONOTONIC
+_LINEARIZABLE: Final = Level.LINEARIZABLE
+
 __all__ = ["Decision", "Elsewhere", "Level", "Serve", "Standing", "choose"]
 
 
@@ -55,9 +62,9 @@ def choose(
     `additive` says that what is read is a count, so that own writes which a replica lacks can be added
     on top. Among the replicas that qualify, `turn` picks: the first from `turn % len(standings)` on.
     """
-    if level is Level.LINEARIZABLE:
+    if level is _LINEARIZABLE:
         return Elsewhere.PRIMARY
-    session = None if token is None or level is Level.EVENTUAL else token
+    session = None if token is None or level is _EVENTUAL else token
     total = len(standings)
     comparable = total > 0
     for step in range(total):
@@ -65,7 +72,7 @@ def choose(
         at = standings[index]
         if max_age_s is not None and now_s - at.fresh_at_s > max_age_s:
             continue
-        if at.epoch != epoch and level is not Level.EVENTUAL:
+        if at.epoch != epoch and level is not _EVENTUAL:
             comparable = False  # it shows what has been lost, until it begins anew
             continue
         if session is None:
@@ -73,9 +80,9 @@ def choose(
         if session.epoch != at.epoch:
             comparable = False  # not ever, however long one waits
             continue
-        if level is not Level.READ_YOUR_WRITES and not at.revision.includes(session.read):
+        if level is not _READ_YOUR_WRITES and not at.revision.includes(session.read):
             continue
-        if level is Level.MONOTONIC or session.sees_writes(at.revision):
+        if level is _MONOTONIC or session.sees_writes(at.revision):
             return Serve(index, overlay=False)
         if additive and session.overlays(at.revision):
             return Serve(index, overlay=True)
