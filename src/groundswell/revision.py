@@ -156,7 +156,12 @@ class SessionToken(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
     def sees_writes(self, revision: Revision) -> bool:
         """Whether a state at `revision` shows every own write."""
-        return revision.includes(self.wrote) and all(revision.sees(w.xid) for w in self.writes)
+        if not revision.includes(self.wrote):
+            return False
+        for write in self.writes:  # noqa: SIM110 - `all` takes thrice as long for the usual one or two
+            if not revision.sees(write.xid):
+                return False
+        return True
 
     def claims_beyond(self, head: Revision) -> bool:
         """Whether it speaks of transactions that had not begun at `head`: no store issued that."""

@@ -16,6 +16,7 @@ EFFECTS_LISTED: Final = 16  # of one write, in a session token
 # A session asks many times with the same token: until its reads show something newer, or it writes. What
 # cannot be read is not kept, so that the texts are short.
 _decoded: Final = lru_cache(maxsize=1024)(SessionToken.decode)
+_EVENTUAL: Final = Level.EVENTUAL  # see consistency
 
 
 class Tokens:
@@ -24,6 +25,8 @@ class Tokens:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._newcomer = (NOTHING, "")  # the last token of a read without one, and its revision
+        # Until a replica moves on, the reads of a session all end with the same token.
+        self._seen = lru_cache(maxsize=1024)(_seen)
 
     def decode(self, tokens: str | None) -> SessionToken | None:
         """All tokens of a call as one; None if there were none. Raises BadToken."""
@@ -43,12 +46,12 @@ class Tokens:
         self, level: Level, session: SessionToken | None, revision: Revision
     ) -> str | None:
         """The token after reading a state at `revision`; reads at `eventual` leave it as it is."""
-        if level is Level.EVENTUAL:
+        if level is _EVENTUAL:
             return session.encode() if session else None
         if session is not None:
-            return self._current(session).saw(revision).encode()
+            return self._seen(self._current(session), revision)
         if revision != self._newcomer[0]:
-            self._newcomer = (revision, self._current(None).saw(revision).encode())
+            self._newcomer = (revision, _seen(self._current(None), revision))
         return self._newcomer[1]
 
     def after_write(self, session: SessionToken | None, committed: Committed) -> str:
@@ -57,9 +60,15 @@ class Tokens:
         if committed.xid is not None:
             listed = committed.effects if len(committed.effects) <= EFFECTS_LISTED else None
             now = now.after(Wrote(committed.xid, committed.slot, listed))
-        if any(isinstance(outcome, Refused) for outcome in committed.outcomes):
+        refused = unchanged = False
+        for outcome in committed.outcomes:
+            if isinstance(outcome, Refused):
+                refused = True
+            elif not outcome.changed:
+                unchanged = True
+        if refused:
             now = now.saw(committed.seen)
-        if any(not isinstance(o, Refused) and not o.changed for o in committed.outcomes):
+        if unchanged:
             now = now.found(committed.seen)
         return now.encode()
 
@@ -68,3 +77,8 @@ class Tokens:
         if session is not None and session.epoch == self._store.epoch:
             return session
         return SessionToken(store=self._store.identity, epoch=self._store.epoch)
+
+
+def _seen(session: SessionToken, revision: Revision) -> str:
+    """The token after reading a state at `revision`, as text."""
+    return session.saw(revision).encode()
