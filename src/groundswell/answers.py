@@ -119,13 +119,13 @@ def info(want: Want, served: Served[Any]) -> ReadInfo:
         want.level,
         served.served_by,
         age_ms(served.age_s),
-        _milliseconds(served.waited_s),
+        _milliseconds(served.waited_s) if served.waited_s else 0.0,
     )
 
 
 def age_ms(age_s: float) -> float | None:
     """An age in milliseconds; None where it says nothing."""
-    return None if math.isinf(age_s) else _milliseconds(age_s)
+    return None if age_s == math.inf else _milliseconds(age_s)
 
 
 def _milliseconds(seconds: float) -> float:

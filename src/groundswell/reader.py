@@ -171,8 +171,7 @@ class Reader:
         failed: list[Replica] = []
         while True:
             moved = self._moved
-            replicas = [one for one in self._replicas if not one.away and one not in failed]
-            standings = [replica.standing for replica in replicas]
+            replicas, standings = self._there(failed)
             decision = choose(
                 want.level,
                 token,
@@ -193,10 +192,10 @@ class Reader:
                     failed.append(replica)
                     continue  # at once, to those that are there
                 if held is not None and self._still(decision, chosen, held.standing, want, token):
-                    pending = _pending(decision, held, token)
+                    pending = _pending(held, token) if decision.overlay else _NONE
                     if not pending or not _impossible(keys, held.rows, pending):
                         waited_s = self._waited(began_s, now_s)
-                        return self._count(want, self._served(replica, held, waited_s, pending))
+                        return self._served(want, replica, held, waited_s, pending)
                 # It can neither hold these rows nor fill them where it stands, or the own writes
                 # undo something that it does not show yet: another replica, or the same one later.
                 additive = additive and not decision.overlay
@@ -212,14 +211,27 @@ class Reader:
             now_s = self._clock()
         self._fall_back(want)
         rows, revision = await primary(keys)
-        return self._count(want, Served(rows, PRIMARY, 0.0, self._waited(began_s, now_s), revision))
+        waited_s = self._waited(began_s, now_s)
+        self._count(want, PRIMARY, waited_s)
+        return Served(rows, PRIMARY, 0.0, waited_s, revision)
+
+    def _there(self, failed: Sequence[Replica]) -> tuple[list[Replica], list[Standing]]:
+        """The replicas that can be asked, and where each stands."""
+        replicas, standings = [], []
+        for replica in self._replicas:
+            if not replica.away and replica not in failed:
+                replicas.append(replica)
+                standings.append(replica.standing)
+        return replicas, standings
 
     def _served(
-        self, replica: Replica, held: Held[T], waited_s: float, pending: Pending
+        self, want: Want, replica: Replica, held: Held[T], waited_s: float, pending: Pending
     ) -> Served[T]:
+        self._count(want, replica.name, waited_s)
         rows: list[Any] = held.rows  # none is missing
-        age_s = self._clock() - held.standing.fresh_at_s
-        return Served(rows, replica.name, age_s, waited_s, held.standing.revision, pending)
+        at = held.standing
+        age_s = self._clock() - at.fresh_at_s
+        return Served(rows, replica.name, age_s, waited_s, at.revision, pending)
 
     def _fall_back(self, want: Want) -> None:
         """Go to the primary, or raise ReplicaLate."""
@@ -263,18 +275,15 @@ class Reader:
         """Seconds since the read began, if it waited at all."""
         return self._clock() - began_s if now_s > began_s else 0.0
 
-    def _count(self, want: Want, served: Served[T]) -> Served[T]:
-        self._reads[want.level, served.served_by].inc()
-        if served.waited_s:
+    def _count(self, want: Want, served_by: str, waited_s: float) -> None:
+        self._reads[want.level, served_by].inc()
+        if waited_s:
             self._telemetry.waits.labels(want.level).inc()
-        return served
 
 
-def _pending(decision: Serve, held: Held[Any], token: SessionToken | None) -> Pending:
+def _pending(held: Held[Any], token: SessionToken | None) -> Pending:
     """The own writes to be added on top."""
-    if not decision.overlay or token is None:
-        return _NONE
-    return token.pending(held.standing.revision)
+    return _NONE if token is None else token.pending(held.standing.revision)
 
 
 def _impossible(keys: Sequence[Any], rows: Sequence[Any], pending: Pending) -> bool:
