@@ -212,7 +212,8 @@ class Node(Reads):
         checked, refused = self._check(writes, atomic=atomic)
         if not checked:
             return Reply([*refused.values()], session.encode() if session else None)
-        await self._reader.check(session)
+        if session is not None:
+            await self._reader.check(session)
         committed = await self._committer.submit(Batch(tuple(checked), atomic))
         self._reader.heard(committed.seen)
         outcomes = list(committed.outcomes)

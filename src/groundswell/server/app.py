@@ -40,7 +40,7 @@ class App:
     def __init__(self, node: Node, keys: Keys, more: Sequence[Endpoint] = ()) -> None:
         """`more` are endpoints beside those of every node."""
         self._node = node
-        self._keys = keys
+        self._keys = keys if keys else None  # None: anyone may do anything
         self._table: dict[Address, dict[str, Endpoint]] = {}
         endpoints = (*ENDPOINTS, *more)
         for endpoint in endpoints:
@@ -94,9 +94,9 @@ class App:
         params = segments[FIXED:]
         if "%" in path or not path.isascii():
             params = decoded(params)
-        request = Request(scope, receive, dict(scope["headers"]), params)
-        if self._keys and endpoint.scope is not None:
-            self._keys.check(request.headers.get(b"authorization"), endpoint.scope)
+        request = Request(scope, receive, params)
+        if self._keys is not None and endpoint.scope is not None:
+            self._keys.check(request.header(b"authorization"), endpoint.scope)
         if endpoint.query is None and scope["query_string"] and endpoint.scope is not None:
             raise BadRequest("This call takes no query parameters; nothing was changed.")
         return endpoint.handler(self._node, request)

@@ -32,6 +32,7 @@ from groundswell.server.problems import problem
 from groundswell.store import Changed, Moved, Opened, Outcome, Refused, Stored
 
 _DEFAULT: Final = wire.ReadOptions()
+_PLAIN: Final = wire.EdgeRequest()
 
 
 def _key(node: Node, kind: str, target: str) -> Key:
@@ -58,7 +59,7 @@ def _reply(reply: Reply[Any]) -> Response:
 
 async def put_edge(node: Node, request: Request) -> Response:
     edge = _edge(node, *request.params)
-    body = await request.body(wire.EdgeRequest, wire.EdgeRequest())
+    body = await request.body(wire.EdgeRequest, _PLAIN)
     return await _write(node, request, Add(*edge, body.value, body.data, body.expires_in_s))
 
 
@@ -106,16 +107,16 @@ async def post_void(node: Node, request: Request) -> Response:
 async def _write(node: Node, request: Request, write: Write) -> Response:
     reply = await node.write((write,), atomic=True, tokens=request.tokens)
     outcome = reply.answer[0]
+    if isinstance(outcome, Changed):
+        return answered(wire.ChangedAnswer(outcome.changed), reply.token)
     if isinstance(outcome, Refused):
         return _refused(outcome, reply.token)
     if isinstance(outcome, Stored):
         return answered(wire.VersionAnswer(outcome.version, outcome.changed), reply.token)
     if isinstance(outcome, Moved):
         return answered(transfer_answer(outcome), reply.token)
-    if isinstance(outcome, Opened):
-        item = msgspec.structs.asdict(account_item(outcome.account))
-        return answered(wire.AccountChanged(**item, changed=outcome.changed), reply.token)
-    return answered(wire.ChangedAnswer(outcome.changed), reply.token)
+    item = msgspec.structs.asdict(account_item(outcome.account))
+    return answered(wire.AccountChanged(**item, changed=outcome.changed), reply.token)
 
 
 def _refused(outcome: Refused, token: str | None, index: int | None = None) -> Response:
@@ -225,7 +226,7 @@ async def get_trending(node: Node, request: Request) -> Response:
 
 async def get_stream(node: Node, request: Request) -> Response:
     keys = [_spelt(node, text) for text in request.query(wire.StreamQuery).key]
-    after = request.headers.get(sse.LAST_EVENT_ID.lower().encode())
+    after = request.header(sse.LAST_EVENT_ID.lower().encode())
     after_id = after.decode("latin-1") if after else None
     return _events(request, Counts(node, await node.open_stream(keys, after_id, request.tokens)))
 

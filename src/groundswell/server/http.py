@@ -35,16 +35,21 @@ class Request(msgspec.Struct, frozen=True):
 
     scope: Scope
     receive: Receive
-    headers: dict[bytes, bytes]  # by lower-case name; of one that is repeated, the last
     params: list[str]  # of the path, decoded
+
+    def header(self, wanted: bytes) -> bytes | None:
+        """The header with this lower-case name; of one that is repeated, the last."""
+        found: bytes | None = None
+        for name, value in self.scope["headers"]:
+            if name == wanted:
+                found = value
+        return found
 
     @property
     def tokens(self) -> str | None:
         """The session tokens, of one header or of several, separated by commas."""
-        if _SESSION not in self.headers:
-            return None
         found = [value for name, value in self.scope["headers"] if name == _SESSION]
-        return b",".join(found).decode("latin-1")
+        return b",".join(found).decode("latin-1") if found else None
 
     def query(self, shape: type[Q], default: Q | None = None) -> Q:
         """The query string as a struct; `default` where there is none."""
@@ -58,7 +63,11 @@ class Request(msgspec.Struct, frozen=True):
 
     async def body(self, shape: type[T], default: T | None = None) -> T:
         """The body as a struct; `default` where it is empty."""
-        raw = await self._bytes()
+        length = self.header(b"content-length")
+        if length in (None, b"0") and self.header(b"transfer-encoding") is None:
+            raw = b""
+        else:
+            raw = await self._bytes(length or b"")
         if not raw and default is not None:
             return default
         try:
@@ -68,10 +77,7 @@ class Request(msgspec.Struct, frozen=True):
         except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
             raise BadRequest(f"The body is not valid JSON: {error}.") from error
 
-    async def _bytes(self) -> bytes:
-        length = self.headers.get(b"content-length", b"0")
-        if length == b"0" and b"transfer-encoding" not in self.headers:
-            return b""
+    async def _bytes(self, length: bytes) -> bytes:
         if length.isdigit() and int(length) > BODY_BYTES_MAX:
             raise _oversized(int(length))
         parts: list[bytes] = []
