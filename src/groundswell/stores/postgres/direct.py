@@ -7,7 +7,6 @@ Everything else is `planned`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -179,12 +178,14 @@ def _answer(
 
     `plain` says that there was nothing but adds of edges that were not there.
     """
-    if plain:
-        keys = [(write.kind, write.target) for write in batch.writes if isinstance(write, Add)]
-        effects = tuple(Effect(*key, by) for key, by in Counter(keys).items())
-        return (CHANGED,) * len(batch.writes), effects
-    outcomes: list[Outcome] = []
     moved: dict[Key, int] = {}
+    if plain:
+        for write in batch.writes:
+            assert isinstance(write, Add)  # noqa: S101 - nothing but adds, as `plain` says
+            key = (write.kind, write.target)
+            moved[key] = moved.get(key, 0) + 1
+        return (CHANGED,) * len(batch.writes), _effects(moved)
+    outcomes: list[Outcome] = []
     for write in batch.writes:
         assert isinstance(write, Add | Remove | Tally)  # noqa: S101 - Group.of took no others
         effect = write.by if isinstance(write, Tally) else group.edges[write.kind].effect(write)
@@ -192,7 +193,11 @@ def _answer(
         if effect:
             key = (write.kind, write.target)
             moved[key] = moved.get(key, 0) + effect
-    return tuple(outcomes), tuple(Effect(*key, by) for key, by in moved.items() if by)
+    return tuple(outcomes), _effects(moved)
+
+
+def _effects(moved: Mapping[Key, int]) -> tuple[Effect, ...]:
+    return tuple([Effect(kind, target, by) for (kind, target), by in moved.items() if by])
 
 
 def _statements(
