@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import Final
 
 from groundswell.errors import Overloaded, StoreUnavailable
-from groundswell.store import Batch, Committed, Outcome, Refused, Store
+from groundswell.store import Batch, Committed, Refused, Store
 from groundswell.telemetry import Telemetry
 
 _LABELS: Final = ("changed", "unchanged", "refused")
@@ -80,11 +79,15 @@ class Committer:
         self._arrived.set()
 
     def _take(self) -> list[Waiting]:
-        group = [self._queue.popleft()]
+        queue = self._queue
+        group = [queue.popleft()]
         size = len(group[0][0].writes)
-        while self._queue and size + len(self._queue[0][0].writes) <= self._group_max:
-            group.append(self._queue.popleft())
-            size += len(group[-1][0].writes)
+        while queue:
+            more = size + len(queue[0][0].writes)
+            if more > self._group_max:
+                break
+            group.append(queue.popleft())
+            size = more
         self._queued -= size
         return group
 
@@ -110,17 +113,20 @@ class Committer:
             self._committed()
 
     def _measure(self, results: Sequence[Committed], seconds: float) -> None:
-        outcomes = Counter(map(_label, chain.from_iterable(r.outcomes for r in results)))
-        for label, times in outcomes.items():
-            self._outcomes[label].inc(times)
-        self._telemetry.commit_writes.observe(outcomes.total())
+        changed = unchanged = refused = 0
+        for result in results:
+            for outcome in result.outcomes:
+                if isinstance(outcome, Refused):
+                    refused += 1
+                elif outcome.changed:
+                    changed += 1
+                else:
+                    unchanged += 1
+        for label, times in zip(_LABELS, (changed, unchanged, refused), strict=True):
+            if times:
+                self._outcomes[label].inc(times)
+        self._telemetry.commit_writes.observe(changed + unchanged + refused)
         self._telemetry.commit_seconds.observe(seconds)
-
-
-def _label(outcome: Outcome) -> str:
-    if isinstance(outcome, Refused):
-        return "refused"
-    return "changed" if outcome.changed else "unchanged"
 
 
 def _fail(future: asyncio.Future[Committed], error: Exception) -> None:
