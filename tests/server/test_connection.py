@@ -614,6 +614,25 @@ async def test_a_body_that_nobody_reads_is_not_taken_in(server: Server) -> None:
     assert int((await client.answer()).body) == size
 
 
+async def test_a_body_that_is_never_read_does_not_stop_the_connection(server: Server) -> None:
+    client = await server.connect()
+    size = connection.AHEAD_BYTES_MAX + 1_000
+    client.send(GET % b"/wait/1")
+    await eventually(lambda: server.application.waiting == 1)
+    client.send(b"POST /wait/2 HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % size)
+    client.send(b"x" * (size - 2_000))
+    await asyncio.sleep(0.3)
+    client.send(b"x" * 2_000)  # which are more than are taken in, and the last ones
+    await asyncio.sleep(0.3)
+    server.application.released.set()
+    assert (await client.answer()).body == b"/wait/1"
+    found = await client.answer()
+    assert found.body == b"/wait/2"
+    if "connection" not in found.headers:  # its body had come whole
+        client.send(GET % b"/echo")
+        assert (await client.answer()).status == 200
+
+
 @pytest.mark.parametrize(
     ("sent", "limit", "status"),
     [

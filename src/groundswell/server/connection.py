@@ -259,13 +259,13 @@ class Connection(asyncio.Protocol):
             self._end(linger=not exchange.complete)
         elif self._next:
             self._begin(self._next.popleft())
-            if self._paused:
-                self._regulate()
         elif self._refusal is not None:
             self.write(self._refusal)
             self._end(linger=True)
         elif self._last or self._serving.stopping:
             self._end()
+        if self._paused:
+            self._regulate()
 
     # --- itself -----------------------------------------------------------------------------------
 
