@@ -126,6 +126,29 @@ async def test_what_arrives_while_a_commit_runs_goes_into_the_next_one_in_order(
         assert [result.slot for result in results] == [0, 0, 1, 2, 3, 4]
 
 
+async def test_the_store_has_the_next_group_before_the_callers_of_the_last_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with at_work() as rig:
+        commit = rig.store.commit
+        begun: list[int] = []
+
+        async def in_a_task(batches: Sequence[Batch]) -> list[Committed]:  # as PostgreSQL's does it
+            return await asyncio.create_task(commit(batches))
+
+        async def call() -> None:
+            await rig.committer.submit(likes(1))
+            begun.append(len(rig.store.begun))
+
+        monkeypatch.setattr(rig.store, "commit", in_a_task)
+        first = asyncio.create_task(call())
+        await settle()
+        await rig.submit(likes(2))
+        rig.store.let_go()
+        await first
+        assert begun == [2]
+
+
 async def test_a_later_write_sees_an_earlier_one_of_its_group() -> None:
     async with at_work() as rig:
         await rig.submit(likes(0))
