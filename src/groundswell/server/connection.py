@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from email.utils import formatdate
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
@@ -44,8 +45,16 @@ class Serving:
         self.connections: set[Connection] = set()
         self.stopping = False  # every answer is the last of its connection
         self.empty = asyncio.Event()  # nothing is open or under way, once it stops
-        self.now = asyncio.get_running_loop().time()  # as exact as the limits need it
+        self.now = 0.0  # the loop's time, as exact as the limits need it
         self.date = b""  # a header line
+        self.look()
+
+    def look(self) -> None:
+        """See what time it is, and end what has taken too long."""
+        self.now = asyncio.get_running_loop().time()
+        self.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        for connection in tuple(self.connections):
+            connection.look()
 
     def leave(self, connection: Connection) -> None:
         """It is closed, and has nothing under way."""
@@ -114,7 +123,7 @@ class Connection(asyncio.Protocol):
             self._unreadable(400, f"This is not HTTP/1.1: {error}. Nothing was changed.")
         if self._unseen > HEAD_BYTES_MAX:
             self._unreadable(431, f"The head of a request may have {HEAD_BYTES_MAX} bytes.")
-        if self._ahead > AHEAD_BYTES_MAX or len(self._next) > AHEAD_MAX:
+        if self._ahead or self._next:
             self._regulate()
 
     def eof_received(self) -> bool:

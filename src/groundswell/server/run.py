@@ -8,7 +8,6 @@ import gc
 import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
-from email.utils import formatdate
 from typing import Final
 
 from groundswell.errors import BadSettings
@@ -39,10 +38,10 @@ async def listening(
 ) -> AsyncIterator[None]:
     """Any ASGI application, served over HTTP/1.1; at the end what was accepted is answered."""
     serving = Serving(application, connections_max)
-    watching = asyncio.create_task(_watch(serving))
     server = await asyncio.get_running_loop().create_server(
         lambda: Connection(serving), host, port, backlog=BACKLOG, reuse_port=True
     )
+    watching = asyncio.create_task(_watch(serving))
     try:
         with collecting_rarely():
             yield
@@ -69,13 +68,9 @@ async def _stopped(serving: Serving) -> None:
 
 
 async def _watch(serving: Serving) -> None:
-    loop = asyncio.get_running_loop()
     while True:
-        serving.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
-        serving.now = loop.time()
-        for connection in tuple(serving.connections):
-            connection.look()
         await asyncio.sleep(LOOK_S)
+        serving.look()
 
 
 @contextlib.contextmanager
