@@ -1,4 +1,4 @@
-"""The report of a benchmark, as rows for a terminal and as one HTML file."""
+"""The report of a benchmark, as one HTML file."""
 
 from __future__ import annotations
 

@@ -8,23 +8,17 @@ from typing import Annotated, Final
 
 import msgspec
 import typer
-from rich import box
-from rich.table import Table
 
 from groundswell.bench import report as reports
-from groundswell.bench import run
+from groundswell.bench import run, terminal
 from groundswell.bench.check import Miscounted
-from groundswell.bench.results import Report
-from groundswell.bench.results import Table as Measured
+from groundswell.bench.results import Report, Table
 from groundswell.bench.systems import PEERS
 from groundswell.cli.main import app, err, execute, out
 from groundswell.errors import StoreUnusable
 from groundswell.reports import write_report
 
 RUNS: Final = 5
-
-# On a terminal there is room for the figures that matter most; the report and the JSON have all.
-SHOWN: Final = ("rate", "p50_ms", "p99_ms", "cpu_per_10k", "memory_mib", "staleness_ms")
 
 
 @app.command()
@@ -84,6 +78,7 @@ def bench(
             raise StoreUnusable(f"{error} Figures of what counts wrong say nothing.") from error
     for table in made.tables:
         _show(table)
+    out.print(f"\n{terminal.LEGEND}", highlight=False)
     out.print(reports.summary(made), highlight=False)
     for file in filter(None, (report_file, json_file)):
         err.print(f"Written: {file.resolve()}", highlight=False, soft_wrap=True)
@@ -103,18 +98,9 @@ def _command(
     return " ".join(parts)
 
 
-def _show(measured: Measured) -> None:
+def _show(measured: Table) -> None:
     out.print(f"\n[bold]{measured.title}[/]", highlight=False)
     if measured.skipped:
         out.print(f"skipped: {measured.skipped}", highlight=False, markup=False)
         return
-    shown = [one for one in reports.columns(measured) if one[0] in SHOWN]
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    table.add_column(measured.operation, no_wrap=True)
-    table.add_column("times", justify="right", no_wrap=True)
-    for _, title, _ in shown:
-        table.add_column(title, justify="right")
-    for row in measured.rows:
-        texts = [reports.text_of(row.figures.get(field), digits) for field, _, digits in shown]
-        table.add_row(row.label, reports.text_of(row.ratio, 1), *texts)
-    out.print(table)
+    out.print(terminal.fitted(measured, out))
