@@ -95,6 +95,16 @@ def test_every_setting_has_an_environment_twin(
     assert getattr(found, field.name) == meant != getattr(Settings(), field.name)
 
 
+@pytest.mark.parametrize("writes", ["0", "-1", "many"])
+def test_a_commit_of_no_writes_cannot_be_asked_for(tmp_path: Path, writes: str) -> None:
+    with pytest.raises(BadSettings, match="group_max"):
+        config.load(written(tmp_path, ""), {"GROUNDSWELL_GROUP_MAX": writes})
+
+
+def test_how_large_commits_are_is_left_to_the_store() -> None:
+    assert config.load_only({}).group_max is None
+
+
 def test_a_file_sets_everything_that_the_environment_sets(tmp_path: Path) -> None:
     text = f"""
         store = "postgresql://one/db"

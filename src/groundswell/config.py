@@ -60,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # Of its keys there; one for each store.
     redis_prefix: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.:-]{1,64}$")] = "groundswell"
     wait_ms: NotNegative = 100  # how long a read waits for a replica, where it does not say
-    group_max: Positive = 10_000  # writes in one commit
+    group_max: Positive | None = None  # writes in one commit; unset: as many as the store advises
     queue_max: Positive = 50_000  # writes that may wait for a commit
     events_max: Positive = 10_000  # events in one rollup
     rollup_pause_ms: NotNegative = 20  # between two rollups

@@ -53,7 +53,7 @@ SETTLED_MAX: Final = 1_000  # holds or claims, at one of them
 class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     """How a node works; the defaults suit one machine."""
 
-    group_max: int = 10_000  # writes in one commit
+    group_max: int | None = None  # writes in one commit; None: as many as the store advises
     queue_max: int = 50_000  # writes waiting for a commit
     events_max: int = 10_000  # events in one rollup
     rollup_pause_ms: int = 20  # between two rollups
@@ -96,7 +96,7 @@ class Node(Reads):
         self._committer = Committer(
             store,
             telemetry,
-            group_max=tuning.group_max,
+            group_max=tuning.group_max or store.group_max,
             queue_max=tuning.queue_max,
             committed=self.worker.notify,
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import Annotated, Protocol, Self
+from typing import Annotated, Final, Protocol, Self
 
 import msgspec
 
@@ -31,6 +31,8 @@ from groundswell.model import (
     Write,
 )
 from groundswell.revision import Revision
+
+GROUP_MAX: Final = 10_000  # what a store advises that has no reason for another figure
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -336,6 +338,10 @@ class Store(Source, Protocol):
     @property
     def identity(self) -> str:
         """The same for the life of the store, different for every store."""
+
+    @property
+    def group_max(self) -> int:
+        """How many writes one commit should be given at most, for what they cost; it takes any number."""
 
     @property
     def epoch(self) -> int:

@@ -75,6 +75,21 @@ async def test_kinds_that_are_declared_later_are_distributed_too() -> None:
 
 
 @citus.needed
+async def test_shards_that_are_added_make_commits_larger() -> None:
+    url = await citus.fresh()
+    store = await PostgresStore.open(url, KINDS, idle_s=None)
+    assert store.group_max == 20_000
+    await store.close()
+    citus.run(
+        "SELECT alter_distributed_table('groundswell.edge_like', shard_count := 16, "
+        "cascade_to_colocated := false)"
+    )
+    store = await PostgresStore.open(url, KINDS, idle_s=None)
+    assert store.group_max == 40_000
+    await store.close()
+
+
+@citus.needed
 async def test_a_kind_that_gives_up_its_lists_by_source_moves_with_its_edges() -> None:
     listed = Kinds([Kind(name="like", inverse=True)])
     url = await citus.fresh(kinds=listed)

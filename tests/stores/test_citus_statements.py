@@ -14,14 +14,14 @@ import psycopg
 import pytest
 
 from clusters import Cluster
-from groundswell.stores.postgres import citus
+from groundswell.stores.postgres import PostgresStore, citus
 from groundswell.stores.postgres.server import Connection
 from groundswell.testing import KINDS
 from pg_conformance import Conformance, Databases
 
 COLUMNS: Final = citus.columns(KINDS)
 
-# What a store looks at to see that it is distributed: the two tables, and Citus's own list.
+# What a store looks at to see that it is distributed, and how far: the two tables, and Citus's own lists.
 PRETEND: Final = f"""
     CREATE TABLE groundswell.two_phase (nothing integer);
     CREATE TABLE groundswell.gate (nothing integer);
@@ -29,6 +29,8 @@ PRETEND: Final = f"""
     SELECT 'groundswell.' || name AS logicalrelid, 'h' AS partmethod
     FROM unnest('{{{",".join(COLUMNS)}}}'::text[]) AS name;
     ALTER TABLE pg_dist_partition ALTER logicalrelid TYPE regclass USING logicalrelid::regclass;
+    CREATE TABLE pg_dist_shard AS
+    SELECT logicalrelid, shard AS shardid FROM pg_dist_partition, generate_series(1, 8) AS shard;
 """
 
 
@@ -124,3 +126,39 @@ class TestStatements(Conformance):
         store = await self.make(KINDS)
         assert store.distributed
         await store.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("shards", "writes"),
+    [
+        (1, 10_000),  # as any store
+        (8, 20_000),
+        (32, 80_000),
+    ],
+)
+async def test_commits_grow_with_the_shards_of_the_table_that_has_most(
+    pretending: Pretending, shards: int, writes: int
+) -> None:
+    url = await pretending.fresh()
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        await connection.execute(
+            "DELETE FROM pg_dist_shard WHERE shardid > 1 AND logicalrelid <> %s::regclass",
+            ["groundswell.edge_like"],
+        )
+        await connection.execute(
+            "INSERT INTO pg_dist_shard SELECT 'groundswell.edge_like'::regclass, "
+            "generate_series(9, %s)",
+            [shards],
+        )
+        await connection.execute("DELETE FROM pg_dist_shard WHERE shardid > %s", [shards])
+    store = await PostgresStore.open(url, KINDS, idle_s=None)
+    assert store.group_max == writes
+    await store.close()
+
+
+@pytest.mark.anyio
+async def test_what_is_not_distributed_advises_as_any_store(cluster: Cluster) -> None:
+    store = await PostgresStore.open(await Databases(cluster, "outbox").fresh(), KINDS, idle_s=None)
+    assert (store.distributed, store.group_max) == (False, 10_000)
+    await store.close()

@@ -190,6 +190,13 @@ class TogetherSuite(Suite):
             assert (await store.head()).epoch == store.epoch
             await store.close()
 
+    async def test_what_a_commit_should_hold_is_advice(self, store: Store) -> None:
+        assert store.group_max > 0
+        many = min(store.group_max, 10_000) + 1
+        committed = await commit(store, *likes(1, range(many)))
+        assert codes(committed) == [True] * many
+        await check_settled(store, [("like", 1)])
+
     async def test_everything_is_there_after_a_restart(self) -> None:
         self._needs_durable()
         store = await self.make(KINDS)

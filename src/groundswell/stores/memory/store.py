@@ -27,6 +27,7 @@ from groundswell.model import (
 )
 from groundswell.revision import Revision
 from groundswell.store import (
+    GROUP_MAX,
     Batch,
     Before,
     Committed,
@@ -55,6 +56,7 @@ class MemoryStore:
     """See `groundswell.store.Store` for what the methods promise; durability apart."""
 
     label = "memory"
+    group_max = GROUP_MAX
 
     def __init__(
         self,

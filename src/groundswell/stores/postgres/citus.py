@@ -26,14 +26,16 @@ from groundswell.errors import StoreUnusable
 from groundswell.kinds import Kind, Kinds
 from groundswell.model import Edge, Id, Newest
 from groundswell.revision import Revision
-from groundswell.store import Documents, Item, Items, Page, Sight, Window, page
+from groundswell.store import GROUP_MAX, Documents, Item, Items, Page, Sight, Window, page
 from groundswell.stores.postgres import items as counted
 from groundswell.stores.postgres import read
 from groundswell.stores.postgres.rows import SQL_TYPE, out, raw
 from groundswell.stores.postgres.server import Connection
 from groundswell.stores.postgres.statements import execute, fetch_all, one
 
-SHARDS: Final = 8  # of each table; docs/citus.md has the figures
+# docs/citus.md has the figures of both.
+SHARDS: Final = 8  # of each table
+WRITES_PER_SHARD: Final = 2_500  # in one commit: it sends one task to each shard that it touches
 
 _TABLES: Final = """
     CREATE TABLE groundswell.two_phase (nothing integer);
@@ -105,6 +107,20 @@ async def check(connection: Connection, kinds: Kinds) -> None:
             f"{', '.join(sorted(wanted.keys() - found))}: not distributed yet; nothing was changed. Run "
             "`groundswell migrate` first."
         )
+
+
+async def group_max(connection: Connection) -> int:
+    """How large a commit is worth its tasks: by the shards of the table that has most of them."""
+    [[shards]] = await fetch_all(
+        connection,
+        """
+        SELECT coalesce(max(shards), 0) FROM (
+            SELECT count(*) AS shards FROM pg_dist_shard JOIN pg_class ON pg_class.oid = logicalrelid
+            WHERE relnamespace = 'groundswell'::regnamespace GROUP BY logicalrelid
+        ) AS tables
+        """,
+    )
+    return max(GROUP_MAX, WRITES_PER_SHARD * int(shards))
 
 
 async def _distributed(connection: Connection) -> set[str]:

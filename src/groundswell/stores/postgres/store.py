@@ -17,6 +17,7 @@ from groundswell.kinds import Kinds
 from groundswell.model import Account, Counter, Edge, Id, Key, Movement, Settle
 from groundswell.revision import Revision
 from groundswell.store import (
+    GROUP_MAX,
     Batch,
     Before,
     Committed,
@@ -58,6 +59,7 @@ class PostgresStore:
         kinds: Kinds,
         made: Made,
         *,
+        group_max: int = GROUP_MAX,
         rollups_kept: int = ROLLUPS_KEPT,
         now_ms: Callable[[], int] | None = None,
         idle_s: float | None = IDLE_S,
@@ -65,6 +67,7 @@ class PostgresStore:
         self.identity = made.identity
         self.queue = made.queue
         self.distributed = made.distributed
+        self.group_max = group_max
         self._server = server
         self._kinds = kinds
         self._rollups_kept = rollups_kept
@@ -94,6 +97,7 @@ class PostgresStore:
         """
         server = Server(url, connections=connections)
         found: list[Made] = []
+        group_max = GROUP_MAX
 
         async def verify(connection: Connection) -> None:
             store = await check(connection, kinds)
@@ -103,6 +107,8 @@ class PostgresStore:
 
         try:
             await server.open(verify)
+            if found[0].distributed:
+                group_max = await server.run("The store was not opened", citus.group_max)
         except BaseException:
             await server.close()
             raise
@@ -110,6 +116,7 @@ class PostgresStore:
             server,
             kinds,
             found[0],
+            group_max=group_max,
             rollups_kept=rollups_kept,
             now_ms=now_ms,
             idle_s=idle_s,

@@ -15,6 +15,7 @@ from groundswell.kinds import Kinds
 from groundswell.model import Account, Counter, Edge, Id, Key, Movement, Settle
 from groundswell.revision import Revision
 from groundswell.store import (
+    GROUP_MAX,
     Batch,
     Before,
     Committed,
@@ -48,6 +49,7 @@ class SqliteStore:
     """
 
     label = "SQLite"
+    group_max = GROUP_MAX
     identity: str
     epoch: int
 

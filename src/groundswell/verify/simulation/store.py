@@ -21,6 +21,7 @@ from groundswell.model import (
 )
 from groundswell.revision import Revision
 from groundswell.store import (
+    GROUP_MAX,
     Batch,
     Before,
     Committed,
@@ -83,6 +84,7 @@ class SimulatedStore:
     """See `groundswell.store.Store` for what the methods promise."""
 
     label = "simulated"
+    group_max = GROUP_MAX
 
     def __init__(self, primary: Primary, way: Way, *, current_max: int = 10_000) -> None:
         self.primary = primary
