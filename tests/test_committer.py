@@ -1,98 +1,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import pytest
+from tests.committing import at_work, likes, settle
 
-from groundswell.committer import Committer
 from groundswell.errors import BadRequest, Overloaded, StoreUnavailable
-from groundswell.kinds import Kinds
-from groundswell.model import Add, Put, Remove
+from groundswell.model import Put, Remove
 from groundswell.store import Batch, Changed, Committed, Refused
-from groundswell.stores.memory import MemoryStore
-from groundswell.telemetry import Telemetry
 
 pytestmark = pytest.mark.anyio
 
 _EMPTY = msgspec.Raw(b"{}")
-
-
-class HeldStore(MemoryStore):
-    """A store whose commits run when they are let go, and fail as they are told to."""
-
-    def __init__(self) -> None:
-        super().__init__(Kinds())
-        self.begun: list[list[Batch]] = []
-        self.held = asyncio.Semaphore(0)
-        self.failures: list[Exception] = []
-        self.poison: tuple[Batch, Exception] | None = None
-
-    async def commit(self, batches: Sequence[Batch]) -> list[Committed]:
-        self.begun.append(list(batches))
-        await self.held.acquire()
-        if self.failures:
-            raise self.failures.pop(0)
-        if self.poison is not None and self.poison[0] in batches:
-            raise self.poison[1]
-        return await super().commit(batches)
-
-    def let_go(self, commits: int = 1) -> None:
-        for _ in range(commits):
-            self.held.release()
-
-
-class Rig:
-    """A committer at work, and the callers that wait for it."""
-
-    def __init__(self, group_max: int, queue_max: int) -> None:
-        self.store = HeldStore()
-        self.telemetry = Telemetry()
-        self.notified = 0
-        self.committer = Committer(
-            self.store,
-            self.telemetry,
-            group_max=group_max,
-            queue_max=queue_max,
-            committed=self._committed,
-        )
-
-    def _committed(self) -> None:
-        self.notified += 1
-
-    async def submit(self, batch: Batch) -> asyncio.Task[Committed]:
-        async def call() -> Committed:
-            return await self.committer.submit(batch)
-
-        task = asyncio.create_task(call())
-        await settle()
-        return task
-
-    def metric(self, name: str, **labels: str) -> float | None:
-        return self.telemetry.registry.get_sample_value(f"groundswell_{name}", labels)
-
-
-async def settle() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
-
-
-@contextlib.asynccontextmanager
-async def at_work(*, group_max: int = 100, queue_max: int = 1000) -> AsyncIterator[Rig]:
-    rig = Rig(group_max, queue_max)
-    running = asyncio.create_task(rig.committer.run())
-    try:
-        yield rig
-    finally:
-        rig.store.let_go(100)
-        rig.committer.close()
-        await asyncio.wait_for(running, 5)
-
-
-def likes(*sources: int) -> Batch:
-    return Batch(tuple(Add("like", 1, source) for source in sources))
 
 
 async def test_a_write_is_acknowledged_only_after_its_commit() -> None:
@@ -147,6 +68,18 @@ async def test_the_store_has_the_next_group_before_the_callers_of_the_last_go_on
         rig.store.let_go()
         await first
         assert begun == [2]
+
+
+async def test_half_of_all_who_are_about_are_committed_while_the_other_half_is_answered() -> None:
+    async with at_work() as rig:
+        for source in range(41):
+            await rig.submit(likes(source))
+        for again in range(1, 5):
+            rig.store.let_go()
+            await settle()
+            for source in range(len(rig.store.begun[-2])):  # whoever was answered is back
+                await rig.submit(likes(100 * again + source))
+        assert [len(group) for group in rig.store.begun] == [1, 21, 20, 21, 20]
 
 
 async def test_a_later_write_sees_an_earlier_one_of_its_group() -> None:

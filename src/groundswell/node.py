@@ -95,6 +95,7 @@ class Node(Reads):
         )
         self._committer = Committer(
             store,
+            kinds,
             telemetry,
             group_max=tuning.group_max or store.group_max,
             queue_max=tuning.queue_max,

@@ -344,6 +344,10 @@ class Store(Source, Protocol):
         """How many writes one commit should be given at most, for what they cost; it takes any number."""
 
     @property
+    def commits_max(self) -> int:
+        """How many large commits at a time get more done than one after the other; it takes any number."""
+
+    @property
     def epoch(self) -> int:
         """Its timeline; changes, upwards, only when acknowledged history may have been lost."""
 

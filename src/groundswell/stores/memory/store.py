@@ -57,6 +57,7 @@ class MemoryStore:
 
     label = "memory"
     group_max = GROUP_MAX
+    commits_max = 1
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ from groundswell.stores.postgres.statements import fetch_all, fetch_one
 log = logging.getLogger(__name__)
 
 CONNECTIONS: Final = 8
+COMMITS_MAX: Final = 2
 ROLLUPS_KEPT: Final = 1_000
 IDLE_S: Final = 1.0  # after so long a rollup without events covers what others did in the database
 TRIES: Final = 8  # of a commit that meets a deadlock or a serialisation failure
@@ -68,6 +69,7 @@ class PostgresStore:
         self.queue = made.queue
         self.distributed = made.distributed
         self.group_max = group_max
+        self.commits_max = COMMITS_MAX
         self._server = server
         self._kinds = kinds
         self._rollups_kept = rollups_kept

@@ -50,6 +50,7 @@ class SqliteStore:
 
     label = "SQLite"
     group_max = GROUP_MAX
+    commits_max = 1  # it has one writer
     identity: str
     epoch: int
 

@@ -85,6 +85,7 @@ class SimulatedStore:
 
     label = "simulated"
     group_max = GROUP_MAX
+    commits_max = 1
 
     def __init__(self, primary: Primary, way: Way, *, current_max: int = 10_000) -> None:
         self.primary = primary
