@@ -18,8 +18,9 @@ from groundswell.errors import BadSettings, GroundswellError, StoreUnavailable, 
 from groundswell.kinds import BUILT_IN, Kind, Kinds
 from groundswell.model import Add
 from groundswell.store import Batch
-from groundswell.stores.postgres import PostgresStandby, PostgresStore, migrate
-from pg_nodes import rows
+from groundswell.stores.postgres import PostgresStandby, PostgresStore, migrate, schema
+from groundswell.testing.base import check_settled
+from pg_nodes import on_both_queues, rows
 
 pytestmark = pytest.mark.anyio
 
@@ -207,6 +208,24 @@ async def test_an_older_schema(database: str) -> None:
         await PostgresStore.open(database, KINDS)
     assert "schema version 1, this program needs" in check(caught.value).detail
     assert "`groundswell migrate` first" in caught.value.detail
+
+
+@on_both_queues
+async def test_a_store_of_an_older_schema_goes_on_after_migrating(
+    database: str, queue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what it has counted, and what waits to be."""
+    scripts = schema.migrations(queue)
+    with monkeypatch.context() as older:
+        older.setattr(schema, "migrations", lambda queue: scripts[:4])
+        await migrate(database, KINDS, queue=queue)
+        async with opened(database) as store:
+            await store.commit([Batch((Add("like", 1, 1),))])
+            await store.rollup(10)
+            await store.commit([Batch((Add("like", 1, 2), Add("like", 2, 1)))])
+    assert await migrate(database, KINDS) == (4, len(scripts))
+    async with opened(database) as store:
+        await check_settled(store, [("like", 1), ("like", 2)])
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ $$;
 -- Folds events into counters and publishes them as the next rollup; no row where there is nothing to do.
 -- Takes what there is, up to `events_max` events in whole transactions. Where there are no events it moves
 -- on once the last rollup is as old as `idle` (null: never) and transactions of others have ended since,
--- so that states read in the meantime are covered too.
+-- so that states read in the meantime are covered too. Replaced by 0005_rollup.sql.
 CREATE FUNCTION groundswell.roll_up(
     events_max bigint, rollups_kept bigint, idle interval, now_ms bigint)
 RETURNS TABLE (number bigint, snapshot pg_snapshot, events bigint, more boolean)
