@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
-from tests.committing import at_work, likes, settle
 
+from committing import at_work, likes, settle
+from groundswell.committer import HALVED_MIN
 from groundswell.errors import BadRequest, Overloaded, StoreUnavailable
 from groundswell.model import Put, Remove
 from groundswell.store import Batch, Changed, Committed, Refused
@@ -71,15 +72,32 @@ async def test_the_store_has_the_next_group_before_the_callers_of_the_last_go_on
 
 
 async def test_half_of_all_who_are_about_are_committed_while_the_other_half_is_answered() -> None:
-    async with at_work() as rig:
-        for source in range(41):
-            await rig.submit(likes(source))
-        for again in range(1, 5):
+    async with at_work(group_max=1000) as rig:
+        waiting = [rig.committer.submit(likes(source)) for source in range(HALVED_MIN * 4 + 1)]
+        await settle()
+        waiting += [rig.committer.submit(likes(1000 + source)) for source in range(HALVED_MIN * 2)]
+        sizes = [len(rig.store.begun[0])]
+        for again in range(2, 6):
             rig.store.let_go()
             await settle()
-            for source in range(len(rig.store.begun[-2])):  # whoever was answered is back
-                await rig.submit(likes(100 * again + source))
-        assert [len(group) for group in rig.store.begun] == [1, 21, 20, 21, 20]
+            sizes.append(len(rig.store.begun[-1]))
+            for source in range(sizes[-2]):  # whoever was answered is back
+                waiting.append(rig.committer.submit(likes(1000 * again + source)))
+        everybody = HALVED_MIN * 6 + 1
+        assert sizes[0] == HALVED_MIN * 2 + 1, "of those who were there"
+        assert all(abs(size - everybody / 2) <= 1 for size in sizes[-2:]), sizes
+        rig.store.let_go(100)
+        await asyncio.gather(*waiting)
+
+
+async def test_a_few_are_committed_together() -> None:
+    async with at_work() as rig:
+        await rig.submit(likes(-1))
+        for source in range(HALVED_MIN):
+            rig.committer.submit(likes(source))
+        rig.store.let_go()
+        await settle()
+        assert [len(group) for group in rig.store.begun] == [1, HALVED_MIN]
 
 
 async def test_a_later_write_sees_an_earlier_one_of_its_group() -> None:

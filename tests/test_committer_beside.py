@@ -6,8 +6,8 @@ import asyncio
 
 import msgspec
 import pytest
-from tests.committing import Rig, at_work, likes, settle
 
+from committing import Rig, at_work, likes, settle
 from groundswell.committer import LARGE
 from groundswell.model import Add, Delete, Open, Put, Remove, Tally, Transfer, Write
 from groundswell.store import Batch, Changed

@@ -14,7 +14,7 @@ from groundswell.model import Add, Delete, Put, Remove, Tally
 from groundswell.store import Batch, Committed, Refused, Store
 from groundswell.telemetry import Telemetry
 
-GROUP_MIN: Final = 8  # writes that are not made to wait for a second half
+HALVED_MIN: Final = 64  # writes; measured, fewer gain nothing by being halved
 LARGE: Final = 1_000  # writes from which on a group is worth a commit beside another one
 
 _LABELS: Final = ("changed", "unchanged", "refused")
@@ -168,13 +168,13 @@ class Committer:
         return group
 
     def _take(self) -> _Group:
-        """The oldest that wait, no more than half of all who are about.
+        """The oldest that wait; where they are many, no more than half of all who are about.
 
         The other half then sends, waits or is answered while the store works. Taken whole, they would
         all be in the store at once, and after that all here: one of the two always at rest.
         """
         about = self._queued + self._returning + sum(group.size for group in self._running)
-        at_most = min(self._group_max, max(GROUP_MIN, (about + 1) // 2))
+        at_most = min(self._group_max, max(HALVED_MIN, (about + 1) // 2))
         queue = self._queue
         waiting = [queue.popleft()]
         size = len(waiting[0][0].writes)
