@@ -17,6 +17,7 @@ from groundswell import revision as module
 from groundswell.errors import BadToken
 from groundswell.model import Effect, Key
 from groundswell.revision import (
+    NO_EPOCH,
     NOTHING,
     TOKEN_CHARS_MAX,
     WRITES_LISTED,
@@ -299,10 +300,12 @@ def test_tokens_of_different_stores_do_not_merge() -> None:
         token().merge(SessionToken(store="other", epoch=1))
 
 
-def test_of_two_epochs_the_newer_one_wins() -> None:
+def test_a_token_of_two_epochs_is_one_that_no_replica_can_prove() -> None:
     old = token(Wrote(90, 0), read=Revision.upto(99), epoch=1)
     new = token(Wrote(5, 0), read=Revision.upto(7), epoch=2)
-    assert old.merge(new) == new.merge(old) == new
+    both = token(epoch=NO_EPOCH)
+    assert old.merge(new) == new.merge(old) == both
+    assert both.merge(new) == new.merge(both) == both.merge(both) == both
 
 
 def listed(full: SessionToken, write: Wrote, limit: int = 2) -> SessionToken:

@@ -19,6 +19,7 @@ from groundswell.model import Effect, Key
 XID_MAX = 2**63 - 1
 TOKEN_CHARS_MAX = 1024
 WRITES_LISTED = 16
+NO_EPOCH = 0  # that of no state: what a token of it says only the primary can tell
 
 Xid = Annotated[int, msgspec.Meta(ge=0, le=XID_MAX)]
 
@@ -136,13 +137,13 @@ class SessionToken(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         return replace(self, read=self.read.merge(revision), wrote=self.wrote.merge(revision))
 
     def merge(self, other: SessionToken) -> SessionToken:
-        """A token that covers both; of two epochs the newer one wins, since the older proves nothing."""
+        """A token that covers both; of two epochs one that no replica can prove, since neither says all."""
         if self.store != other.store:
             raise BadToken(
                 "The session tokens come from different stores; send those of one store."
             )
         if self.epoch != other.epoch:
-            return self if self.epoch > other.epoch else other
+            return SessionToken(store=self.store, epoch=NO_EPOCH)
         both = {(w.xid, w.slot): w for w in other.writes}
         for w in self.writes:
             if w.effects is not None or (w.xid, w.slot) not in both:

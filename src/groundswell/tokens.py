@@ -49,14 +49,14 @@ class Tokens:
         if level is _EVENTUAL:
             return session.encode() if session else None
         if session is not None:
-            return self._seen(self._current(session), revision)
+            return self._seen(self._current(session, revision), revision)
         if revision != self._newcomer[0]:
-            self._newcomer = (revision, _seen(self._current(None), revision))
+            self._newcomer = (revision, _seen(self._current(None, revision), revision))
         return self._newcomer[1]
 
     def after_write(self, session: SessionToken | None, committed: Committed) -> str:
         """The token after a batch, and after what its outcomes reveal."""
-        now = self._current(session)
+        now = self._current(session, committed.seen)
         if committed.xid is not None:
             listed = committed.effects if len(committed.effects) <= EFFECTS_LISTED else None
             now = now.after(Wrote(committed.xid, committed.slot, listed))
@@ -72,11 +72,16 @@ class Tokens:
             now = now.found(committed.seen)
         return now.encode()
 
-    def _current(self, session: SessionToken | None) -> SessionToken:
-        """The session's token in this epoch: what an older one says proves nothing any more."""
+    def _current(self, session: SessionToken | None, revision: Revision) -> SessionToken:
+        """The session's token in this epoch, after an answer of the primary at `revision`.
+
+        What a token of another epoch says can be compared with no state. Whatever the session has read
+        and written there is in that of the primary, if it is anywhere: so that counts as both.
+        """
         if session is not None and session.epoch == self._store.epoch:
             return session
-        return SessionToken(store=self._store.identity, epoch=self._store.epoch)
+        current = SessionToken(store=self._store.identity, epoch=self._store.epoch)
+        return current if session is None else current.found(revision)
 
 
 def _seen(session: SessionToken, revision: Revision) -> str:
