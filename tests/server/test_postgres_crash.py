@@ -49,6 +49,14 @@ def workers(parent: int) -> list[int]:
     return found
 
 
+def answers(node: Node) -> bool:
+    """Whether anybody takes its requests."""
+    try:
+        return node.request("GET", "/readyz").status == 200
+    except OSError:
+        return False
+
+
 async def shown_after_s(node: Node, target: int) -> float:
     """How long after its acknowledgement one more like shows on the node's replica."""
     before = await asyncio.to_thread(eventual, node, "like", target)
@@ -79,6 +87,7 @@ async def test_nodes_and_workers_killed_under_load_lose_nothing(
                 os.kill(rng.choice(workers(two.pid)), signal.SIGKILL)
                 await asyncio.to_thread(one.start)
         await load.check(url)
+        await until(partial(answers, two), "a worker, where both were killed in a short time")
         await check_nodes(url, one, two)
     assert load.refusals["gone"] > ROUNDS
 
