@@ -10,7 +10,7 @@ from typing import Final
 
 import psycopg
 from benchmarks.common import Figure
-from benchmarks.postgres_http import Bench
+from benchmarks.postgres_http import SETTLE, Bench
 
 from groundswell.bench.keepalive import Client, request
 from groundswell.demo import child
@@ -120,12 +120,15 @@ def _post(threads: ThreadPoolExecutor, clients: list[Client], requests: list[byt
 
 
 def _check(bench: Bench, store: str, url: str, follows: int) -> None:
-    with Client(url) as client:
+    """Raise unless all of it is stored, told and, after the rollup that may still be due, counted."""
+    with Client(url) as client, bench.server.connect(store) as connection:
         told = client.send(request("GET", f"/v1/counts/follow/{TARGET}?consistency=linearizable"))
-    with bench.server.connect(store) as connection:
-        [[bare, stored, counted]] = connection.execute(
-            "SELECT (SELECT count(*) FROM bare), (SELECT count(*) FROM groundswell.edge_follow), "
-            "(SELECT sum(count) FROM groundswell.counter)"
-        ).fetchall()
-    if not bare == stored == counted == follows or f'"count":{follows},'.encode() not in told:
-        raise RuntimeError(f"{follows} follows, {bare}, {stored} stored, {counted}; told {told!r}")
+        for _ in range(SETTLE):
+            [[bare, stored, counted]] = connection.execute(
+                "SELECT (SELECT count(*) FROM bare), (SELECT count(*) FROM groundswell.edge_follow), "
+                "(SELECT sum(count) FROM groundswell.counter)"
+            ).fetchall()
+            if bare == stored == counted == follows and f'"count":{follows},'.encode() in told:
+                return
+            time.sleep(0.1)
+    raise RuntimeError(f"{follows} follows, {bare}, {stored} stored, {counted}; told {told!r}")
