@@ -39,7 +39,7 @@ class Figure(NamedTuple):
 
 
 def show(figures: Sequence[Figure]) -> None:
-    width = max(len(f"{figure.what}, {figure.unit}") for figure in figures)
+    width = max((len(f"{figure.what}, {figure.unit}") for figure in figures), default=0)
     print(f"{'':{width}}{'median':>10}{'min':>10}{'max':>10}{'target':>10}")
     for figure in figures:
 
