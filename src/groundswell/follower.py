@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 CHANGES_MAX: Final = 20_000  # in one answer of the feed: bounds the time the event loop is held
 PROBES_MAX: Final = 1_000
+EARLY_S: Final = 0.001  # by which a timer of uvloop, which counts milliseconds, may come too soon
 
 
 class Tail:
@@ -137,7 +138,7 @@ class Follower:
         self._epoch, self._fetched = feed.epoch, number
         self._held_back.append((asked_s, feed))
         if self.delay_s and not first:
-            asyncio.get_running_loop().call_later(self.delay_s, self._apply)
+            asyncio.get_running_loop().call_later(self.delay_s + EARLY_S, self._apply)
         else:
             self._apply()
         return self._fetched >= feed.latest.number
