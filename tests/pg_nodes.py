@@ -67,6 +67,14 @@ def rows(url: str, sql: str, bound: Sequence[Any] = ()) -> list[tuple[Any, ...]]
 
 
 @contextlib.contextmanager
+def locked(url: str, table: str) -> Iterator[None]:
+    """Nobody else gets at the table until the end."""
+    with psycopg.connect(url) as other:
+        other.execute(f"LOCK TABLE groundswell.{table}".encode())
+        yield
+
+
+@contextlib.contextmanager
 def serving(
     folder: Path, name: str, url: str, *flags: str, **settings: str
 ) -> Iterator[nodes.Node]:

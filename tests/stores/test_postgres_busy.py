@@ -21,7 +21,7 @@ from groundswell.model import Add, Put, Remove, Write
 from groundswell.store import Batch, Changed, Committed
 from groundswell.stores.postgres import PostgresStore, migrate, server
 from groundswell.testing.base import check_settled, json
-from pg_nodes import KINDS, migrated, on_both_queues, rows, serving, shows
+from pg_nodes import KINDS, locked, migrated, on_both_queues, rows, serving, shows
 
 pytestmark = pytest.mark.anyio
 
@@ -56,14 +56,6 @@ async def opened(url: str, **options: Any) -> AsyncIterator[PostgresStore]:
         yield store
     finally:
         await store.close()
-
-
-@contextlib.contextmanager
-def locked(url: str, table: str) -> Iterator[None]:
-    """Nobody else gets at the table until the end."""
-    with psycopg.connect(url) as other:
-        other.execute(f"LOCK TABLE groundswell.{table}".encode())
-        yield
 
 
 @contextlib.contextmanager

@@ -1,12 +1,15 @@
-"""Items on PostgreSQL: what the statement costs where statistics lie."""
+"""Items, edges and lists on PostgreSQL: what their statements cost where statistics lie."""
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
 
 from groundswell.kinds import Kinds
-from groundswell.store import Sight
+from groundswell.store import Sight, Window
 from groundswell.stores.postgres import PostgresStore, migrate
 from pg_nodes import until
 
@@ -29,10 +32,8 @@ def run(url: str, *statements: str) -> list[tuple[int]]:
         return connection.execute(statements[-1].encode()).fetchall()
 
 
-@pytest.mark.parametrize("newest", [10, 50])
-async def test_the_newest_edges_of_a_hot_target_are_all_that_is_read_of_it(
-    database: str, newest: int
-) -> None:
+@pytest.fixture
+async def spiked(database: str) -> AsyncIterator[PostgresStore]:
     """Before the spike every target had ten edges, so that sorting them looked cheap."""
     kinds = Kinds()
     await migrate(database, kinds)
@@ -43,13 +44,36 @@ async def test_the_newest_edges_of_a_hot_target_are_all_that_is_read_of_it(
         "ANALYZE groundswell.edge_like",
         f"{insert} FROM generate_series(1, 1) AS t, generate_series(1, {HOT}) AS s RETURNING 1",
     )
-    [(before,)] = run(database, FETCHED)
     store = await PostgresStore.open(database, kinds)
-    found = await store.items([Sight(("like", n), 7, newest) for n in range(1, 51)])
+    yield store
     await store.close()
+
+
+async def fetched(database: str, store: PostgresStore) -> int:
+    """Edges that were ever looked at by way of an index; the store is closed for it."""
+    await store.close()
+    await until(lambda: not run(database, OTHERS), "the store's connections have ended")
+    [(edges,)] = run(database, FETCHED)
+    return edges
+
+
+@pytest.mark.parametrize("newest", [10, 50])
+async def test_the_newest_edges_of_a_hot_target_are_all_that_is_read_of_it(
+    database: str, spiked: PostgresStore, newest: int
+) -> None:
+    found = await spiked.items([Sight(("like", n), 7, newest) for n in range(1, 51)])
     assert found is not None
     assert [edge.source for edge in found.rows[0].item.newest] == list(range(1, newest + 1))
     assert all(row.item.viewer for row in found.rows)
-    await until(lambda: not run(database, OTHERS), "the store's connections have ended")
-    [(after,)] = run(database, FETCHED)
-    assert 50 * 10 <= after - before <= 50 * (newest + 1)
+    assert 50 * 10 <= await fetched(database, spiked) <= 50 * (newest + 1)
+
+
+@pytest.mark.parametrize("limit", [1, 10, 50])
+async def test_the_begin_of_a_list_is_all_that_is_read_of_it(
+    database: str, spiked: PostgresStore, limit: int
+) -> None:
+    pages = await asyncio.gather(*(spiked.edges("like", n, Window(limit)) for n in range(1, 51)))
+    edges = await asyncio.gather(*(spiked.edge("like", n, 7) for n in range(1, 51)))
+    assert [edge.source for edge in pages[0].edges] == list(range(1, limit + 1))
+    assert all(edge for edge, _ in edges)
+    assert 50 * (min(limit, 9) + 1) <= await fetched(database, spiked) <= 50 * (limit + 2)

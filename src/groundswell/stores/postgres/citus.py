@@ -29,6 +29,7 @@ from groundswell.revision import Revision
 from groundswell.store import GROUP_MAX, Documents, Item, Items, Page, Sight, Window, page
 from groundswell.stores.postgres import items as counted
 from groundswell.stores.postgres import read
+from groundswell.stores.postgres.edges import edge_columns, to_edge, where_of
 from groundswell.stores.postgres.rows import SQL_TYPE, out, raw
 from groundswell.stores.postgres.server import Connection
 from groundswell.stores.postgres.statements import execute, fetch_all, one
@@ -162,28 +163,28 @@ async def edge(
 ) -> tuple[Edge | None, Revision]:
     """One edge as it is now."""
     sql = (
-        f"SELECT {read.edge_columns(kind)} FROM groundswell.edge_{kind.name} AS e "
+        f"SELECT {edge_columns(kind)} FROM groundswell.edge_{kind.name} AS e "
         f"WHERE e.target = %s::{SQL_TYPE[kind.target]} AND e.source = %s::{SQL_TYPE[kind.source]}"
     )
     async with still(connection):
         standing = await execute(connection, read.STANDING)
         asked = await execute(connection, sql, [target, source])
     row = await asked.fetchone()
-    return (read.to_edge(kind, row) if row else None), (await _state(standing)).now
+    return (to_edge(kind, row) if row else None), (await _state(standing)).now
 
 
 async def edges(connection: Connection, kind: Kind, target: Id, window: Window) -> Page:
     """One page of a target's list."""
-    where, bound = read.where_of(kind, target, window, inverse=False)
+    where, bound = where_of(kind, target, window, inverse=False)
     order = "ASC" if window.cursor is not None and window.cursor.newer else "DESC"
     sql = (
-        f"SELECT {read.edge_columns(kind)} FROM groundswell.edge_{kind.name} AS e WHERE {where} "
+        f"SELECT {edge_columns(kind)} FROM groundswell.edge_{kind.name} AS e WHERE {where} "
         f"ORDER BY e.created_at {order}, e.source {order} LIMIT %s"
     )
     async with still(connection):
         standing = await execute(connection, read.STANDING)
         asked = await execute(connection, sql, [*bound, window.limit + 1])
-    listed = [read.to_edge(kind, row) for row in await asked.fetchall()]
+    listed = [to_edge(kind, row) for row in await asked.fetchall()]
     return page(listed, window, (await _state(standing)).now, inverse=False)
 
 

@@ -19,6 +19,7 @@ from groundswell.model import Add, Document, Id, Open, Put
 from groundswell.store import Batch, Committed
 from groundswell.stores.plan import EdgeKey, EdgeRow, Plan, TallyKey, Wants, wants
 from groundswell.stores.postgres import citus, ledger, queues, read
+from groundswell.stores.postgres.edges import edge_columns
 from groundswell.stores.postgres.queues import Queue
 from groundswell.stores.postgres.rows import SQL_TYPE, array, json, out, raw
 from groundswell.stores.postgres.server import Connection
@@ -201,7 +202,7 @@ async def _lock(
             "AS w (target, source)"
         )
         match += " AND e.source = w.source"
-    columns = read.edge_columns(kind)
+    columns = edge_columns(kind)
     if on_shards:  # Citus takes row locks on one shard at a time, but for an update
         sql = f"""
             WITH locked AS (

@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from groundswell.kinds import IdType, Kind
-from groundswell.model import ACCOUNT, Counter, Document, Edge, Id, Key, SettleClaim
+from groundswell.kinds import Kind
+from groundswell.model import ACCOUNT, Counter, Document, Id, Key, SettleClaim
 from groundswell.revision import Revision
 from groundswell.store import (
     CountChange,
@@ -21,10 +21,7 @@ from groundswell.store import (
     Documents,
     Feed,
     Head,
-    Page,
     Rollup,
-    Window,
-    page,
 )
 from groundswell.stores.postgres.rows import SQL_TYPE, out, raw
 from groundswell.stores.postgres.server import Connection
@@ -234,99 +231,6 @@ def to_documents(
         state.rollup,
         state.now,
     )
-
-
-def edge_columns(kind: Kind) -> str:
-    """What is selected of an edge e."""
-    return (
-        f"{out('e.target', kind.target)}, {out('e.source', kind.source)}, "
-        "groundswell.ms(e.created_at), e.value, e.data::text, groundswell.ms(e.expires_at)"
-    )
-
-
-def to_edge(kind: Kind, row: Sequence[Any]) -> Edge:
-    """An edge from a row of `edge_columns`."""
-    target, source, created_ms, value, data, expires_ms = row
-    return Edge(
-        kind=kind.name,
-        target=target,
-        source=source,
-        created_ms=created_ms,
-        value=value,
-        data=raw(data),
-        expires_ms=expires_ms,
-    )
-
-
-async def edge(
-    connection: Connection, kind: Kind, target: Id, source: Id, *, standby: bool = False
-) -> tuple[Edge | None, Revision]:
-    """One edge as it is now."""
-    row = await fetch_one(
-        connection,
-        f"""
-        SELECT {STATE}, {edge_columns(kind)}
-        FROM groundswell.state AS s LEFT JOIN groundswell.edge_{kind.name} AS e
-        ON e.target = %s::{SQL_TYPE[kind.target]} AND e.source = %s::{SQL_TYPE[kind.source]}
-        """,
-        [target, source],
-    )
-    found = None if row[WIDTH] is None else to_edge(kind, row[WIDTH:])
-    return found, State.of(row, standby=standby).now
-
-
-async def edges(
-    connection: Connection,
-    kind: Kind,
-    end: Id,
-    window: Window,
-    *,
-    inverse: bool,
-    standby: bool = False,
-) -> Page:
-    """One page of the list of `end`: a target's sources, or the targets of a source if `inverse`."""
-    where, bound = where_of(kind, end, window, inverse=inverse)
-    other = "target" if inverse else "source"
-    newer = window.cursor is not None and window.cursor.newer
-    order = "ASC" if newer else "DESC"
-    found = await fetch_all(
-        connection,
-        f"""
-        SELECT {STATE}, {edge_columns(kind)}
-        FROM groundswell.state AS s LEFT JOIN LATERAL (
-            SELECT * FROM groundswell.edge_{kind.name} WHERE {where}
-            ORDER BY created_at {order}, {other} {order} LIMIT %s
-        ) AS e ON true
-        ORDER BY e.created_at {order}, e.{other} {order}
-        """,
-        [*bound, window.limit + 1],
-    )
-    listed = [to_edge(kind, row[WIDTH:]) for row in found if row[WIDTH] is not None]
-    return page(listed, window, State.of(found[0], standby=standby).now, inverse=inverse)
-
-
-def where_of(kind: Kind, end: Id, window: Window, *, inverse: bool) -> tuple[str, list[Any]]:
-    """The condition for the edges of a page, and what is bound to it."""
-    end_column, end_type = ("source", kind.source) if inverse else ("target", kind.target)
-    other, other_type = _other(kind, inverse=inverse)
-    where, bound = [f"{end_column} = %s::{SQL_TYPE[end_type]}"], [end]
-    if window.cursor is not None:
-        sign = ">" if window.cursor.newer else "<"
-        where.append(
-            f"(created_at, {other}) {sign} (groundswell.instant(%s), %s::{SQL_TYPE[other_type]})"
-        )
-        bound += [window.cursor.created_ms, window.cursor.other]
-    if window.since_ms is not None:
-        where.append("created_at >= groundswell.instant(%s)")
-        bound.append(window.since_ms)
-    if window.until_ms is not None:
-        where.append("created_at < groundswell.instant(%s)")
-        bound.append(window.until_ms)
-    return " AND ".join(where), bound
-
-
-def _other(kind: Kind, *, inverse: bool) -> tuple[str, IdType]:
-    return ("target", kind.target) if inverse else ("source", kind.source)
 
 
 async def expired_claims(

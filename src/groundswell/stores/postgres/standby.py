@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Self
 
 from groundswell.errors import StoreUnavailable, StoreUnusable
@@ -19,6 +20,7 @@ from groundswell.model import Edge, Id, Key
 from groundswell.revision import Revision
 from groundswell.store import Counters, Documents, Feed, Page, Window
 from groundswell.stores.postgres import read
+from groundswell.stores.postgres.edges import Edges
 from groundswell.stores.postgres.schema import check
 from groundswell.stores.postgres.server import Connection, Server
 from groundswell.stores.postgres.store import PostgresStore
@@ -38,6 +40,7 @@ class PostgresStandby:
         self._server = server
         self._kinds = kinds
         self._store = store
+        self._edges = Edges(kinds, partial(server.run, DOING), standby=True)
 
     @classmethod
     async def open(cls, url: str, kinds: Kinds, store: PostgresStore, *, connections: int) -> Self:
@@ -100,19 +103,10 @@ class PostgresStandby:
             return await self._store.documents(ids)
 
     async def edge(self, kind: str, target: Id, source: Id) -> tuple[Edge | None, Revision]:  # noqa: D102
-        declared = self._kinds[kind]
-        return await self._server.run(
-            DOING, lambda c: read.edge(c, declared, target, source, standby=True)
-        )
+        return await self._edges.edge(kind, target, source)
 
     async def edges(self, kind: str, target: Id, window: Window) -> Page:  # noqa: D102
-        declared = self._kinds[kind]
-        return await self._server.run(
-            DOING, lambda c: read.edges(c, declared, target, window, inverse=False, standby=True)
-        )
+        return await self._edges.part(self._kinds[kind], target, window, inverse=False)
 
     async def inverse(self, kind: str, source: Id, window: Window) -> Page:  # noqa: D102
-        declared = self._kinds[kind]
-        return await self._server.run(
-            DOING, lambda c: read.edges(c, declared, source, window, inverse=True, standby=True)
-        )
+        return await self._edges.part(self._kinds[kind], source, window, inverse=True)

@@ -33,6 +33,7 @@ from groundswell.store import (
     Window,
 )
 from groundswell.stores.postgres import citus, direct, items, ledger, planned, read
+from groundswell.stores.postgres.edges import Edges
 from groundswell.stores.postgres.schema import Made, check
 from groundswell.stores.postgres.server import Connection, Server
 from groundswell.stores.postgres.snapshots import parse
@@ -72,6 +73,7 @@ class PostgresStore:
         self.commits_max = COMMITS_MAX
         self._server = server
         self._kinds = kinds
+        self._edges = Edges(kinds, self._read)
         self._rollups_kept = rollups_kept
         self._now_ms: Callable[[], int | None] = now_ms or (lambda: None)
         self._idle_s = idle_s
@@ -250,15 +252,15 @@ class PostgresStore:
     async def edge(self, kind: str, target: Id, source: Id) -> tuple[Edge | None, Revision]:  # noqa: D102
         if self._on_shards(kind):
             return await self._read(citus.edge, self._kinds[kind], target, source)
-        return await self._read(read.edge, self._kinds[kind], target, source)
+        return await self._edges.edge(kind, target, source)
 
     async def edges(self, kind: str, target: Id, window: Window) -> Page:  # noqa: D102
         if self._on_shards(kind):
             return await self._read(citus.edges, self._kinds[kind], target, window)
-        return await self._read(read.edges, self._kinds[kind], target, window, inverse=False)
+        return await self._edges.part(self._kinds[kind], target, window, inverse=False)
 
     async def inverse(self, kind: str, source: Id, window: Window) -> Page:  # noqa: D102
-        return await self._read(read.edges, self._kinds[kind], source, window, inverse=True)
+        return await self._edges.part(self._kinds[kind], source, window, inverse=True)
 
     def _on_shards(self, kind: str) -> bool:
         return self.distributed and self._kinds[kind].by_target
