@@ -1,28 +1,33 @@
 """Commits that the database decides alone: one statement per kind looks, writes and queues.
 
-Adds and removes of kinds without values and seats, no edge written in two ways, and tallies without ids:
-what a spike is made of. What each write came to is read off the rows that the statement returned.
-Everything else is `planned`.
+Adds and removes of kinds without values and seats, no edge written in two ways, tallies without ids, and
+objects put whatever their version: what a spike is made of. What each write came to is read off the rows
+that the statement returned. Everything else is `planned`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final
 
+from psycopg import AsyncCursor
+from psycopg.rows import TupleRow
+
 from groundswell.kinds import IdType, Kind, Kinds
-from groundswell.model import Add, Effect, Id, Key, Remove, Tally
-from groundswell.store import Batch, Changed, Committed, Outcome
+from groundswell.model import Add, Effect, Id, Key, Put, Remove, Tally
+from groundswell.store import Batch, Changed, Committed, Outcome, Stored
 from groundswell.stores.postgres import citus, read
 from groundswell.stores.postgres.queues import PUT, Queue
 from groundswell.stores.postgres.rows import SQL_TYPE, array, json, out
 from groundswell.stores.postgres.server import Connection
 from groundswell.stores.postgres.snapshots import including, parse
-from groundswell.stores.postgres.statements import fetch_one, one
+from groundswell.stores.postgres.statements import execute, fetch_all, fetch_one, one
 
 CHANGED: Final = Changed(True)
 UNCHANGED: Final = Changed(False)
+_CHANGED: Final = attrgetter("changed")
 
 Pair = tuple[Id, Id]  # target, source
 
@@ -97,6 +102,35 @@ class Edges:
         return 0 if pair in self.replaced else None
 
 
+class Objects:
+    """The objects that a group puts, each once, and what came of it."""
+
+    def __init__(self) -> None:
+        self.puts: dict[str, Put] = {}
+        self.stored: dict[str, Stored] = {}  # once done
+
+    def add(self, write: Put) -> bool:
+        """Take it; False where it needs a plan."""
+        alone = write.id not in self.puts
+        self.puts[write.id] = write
+        return alone and write.if_version is None
+
+    def statement(self, queue: Queue, start: str) -> tuple[str, list[Any]]:
+        """As `Edges.statement`."""
+        puts = self.puts.values()
+        bound: list[Any] = [[*self.puts], [put.type for put in puts], [json(p.data) for p in puts]]
+        return _objects_sql(queue, start), bound
+
+    async def done(self, connection: Connection, row: Sequence[Any]) -> None:
+        """Take over what the statement returned. What is not in it stood there already, and is locked."""
+        self.stored = {id_: Stored(version) for id_, version in zip(*row, strict=True)}
+        standing = [id_ for id_ in self.puts if id_ not in self.stored]
+        if standing:
+            sql = "SELECT id, version FROM groundswell.object WHERE id = ANY (%s::text[])"
+            for id_, version in await fetch_all(connection, sql, [standing]):
+                self.stored[id_] = Stored(version, changed=False)
+
+
 class Group:
     """The writes of a group of batches, by kind."""
 
@@ -107,10 +141,13 @@ class Group:
             if kind.unique and kind.value is None and not kind.exclusive
         }
         self.tallies: dict[Key, int] = {}
+        self.objects = Objects()
 
     @classmethod
-    def of(cls, batches: Sequence[Batch], kinds: Kinds) -> Group | None:
-        """The group, or None where it needs a plan."""
+    def of(
+        cls, batches: Sequence[Batch], kinds: Kinds, *, distributed: bool = False
+    ) -> Group | None:
+        """The group, or None where it needs a plan, as objects do whose shards do not know our xid."""
         group = cls(kinds)
         edges = group.edges
         for batch in batches:
@@ -122,7 +159,7 @@ class Group:
                 elif isinstance(write, Tally) and write.id is None:
                     key = (write.kind, write.target)
                     group.tallies[key] = group.tallies.get(key, 0) + write.by
-                else:
+                elif distributed or not isinstance(write, Put) or not group.objects.add(write):
                     return None
         group.edges = {name: one for name, one in edges.items() if one.adds or one.removes}
         return group if all(one.settle() for one in group.edges.values()) else None
@@ -140,32 +177,37 @@ async def commit(
 ) -> tuple[list[Committed], int]:
     """Write the group in one transaction; what its batches came to, and its time."""
     edges = [group.edges[name] for name in sorted(group.edges)]  # a fixed order of locks
-    if len(edges) + bool(group.tallies) == 1 and not distributed:
-        [(sql, bound)] = _statements(edges, group.tallies, queue, _ALONE)
+    objects = group.objects
+    after: AsyncCursor[TupleRow] | None = None
+    if len(edges) + bool(group.tallies) == 1 and not objects.puts and not distributed:
+        [(sql, bound)] = _statements(group, edges, queue, _ALONE)
         rows = [await fetch_one(connection, sql, [now_ms, floor_ms, *bound])]
     else:
         async with connection.transaction():
             begun = await fetch_one(connection, BEGIN, [now_ms, floor_ms])
-            statements = _statements(edges, group.tallies, queue, _TOGETHER)
+            statements = _statements(group, edges, queue, _TOGETHER)
             async with connection.pipeline():
-                cursors = [
-                    await connection.execute(sql.encode(), [*begun, *bound])
-                    for sql, bound in statements
-                ]
+                cursors = [await execute(connection, s, [*begun, *b]) for s, b in statements]
+                if objects.puts:
+                    after = await execute(connection, "SELECT pg_current_snapshot()::text")
                 if distributed:
                     await citus.seal(connection)
             rows = [await one(cursor) for cursor in cursors]
+            if objects.puts:
+                await objects.done(connection, rows[-1][4:])
     for written, row in zip(edges, rows, strict=False):
         written.done(row[4:])
     xid, snapshot, at_ms = rows[-1][:3]
-    plain = not group.tallies and all(written.all_born for written in edges)
+    plain = all(written.all_born for written in edges) and not group.tallies and not objects.puts
     answers = [_answer(group, batch, plain=plain) for batch in batches]
-    if plain or all(UNCHANGED not in outcomes for outcomes, _ in answers):
+    if after is not None:  # versions tell of whoever was faster, and so does this, under all locks
+        seen = including(parse((await one(after))[0]), xid)
+    elif plain or all(UNCHANGED not in outcomes for outcomes, _ in answers):
         seen = including(parse(snapshot), xid)
     else:
         seen = await read.standing(connection)  # it covers whoever was faster
     committed = [
-        Committed(outcomes, xid if CHANGED in outcomes else None, slot, effects, seen)
+        Committed(outcomes, xid if any(map(_CHANGED, outcomes)) else None, slot, effects, seen)
         for slot, (outcomes, effects) in enumerate(answers)
     ]
     return committed, at_ms
@@ -187,6 +229,9 @@ def _answer(
         return (CHANGED,) * len(batch.writes), _effects(moved)
     outcomes: list[Outcome] = []
     for write in batch.writes:
+        if isinstance(write, Put):
+            outcomes.append(group.objects.stored[write.id])
+            continue
         assert isinstance(write, Add | Remove | Tally)  # noqa: S101 - Group.of took no others
         effect = write.by if isinstance(write, Tally) else group.edges[write.kind].effect(write)
         outcomes.append(UNCHANGED if effect is None else CHANGED)
@@ -201,13 +246,15 @@ def _effects(moved: Mapping[Key, int]) -> tuple[Effect, ...]:
 
 
 def _statements(
-    edges: Iterable[Edges], tallies: dict[Key, int], queue: Queue, start: str
+    group: Group, edges: Iterable[Edges], queue: Queue, start: str
 ) -> list[tuple[str, list[Any]]]:
     statements = [one.statement(queue, start) for one in edges]
-    if tallies:
-        kinds, targets = zip(*tallies, strict=True)
-        bound = [list(kinds), [str(target) for target in targets], list(tallies.values())]
+    if group.tallies:
+        kinds, targets = zip(*group.tallies, strict=True)
+        bound = [list(kinds), [str(target) for target in targets], list(group.tallies.values())]
         statements.append((_tallies_sql(queue, start), bound))
+    if group.objects.puts:
+        statements.append(group.objects.statement(queue, start))
     return statements
 
 
@@ -292,3 +339,24 @@ def _tallies_sql(queue: Queue, start: str) -> str:
             FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS w (kind, target, n), start
         ), queued AS ({PUT[queue]})
         SELECT {_DONE}"""
+
+
+@lru_cache(maxsize=8)
+def _objects_sql(queue: Queue, start: str) -> str:
+    return f"""
+        WITH start AS MATERIALIZED (SELECT {start}),
+        stored AS (
+            INSERT INTO groundswell.object AS o (id, type, version, xid, data)
+            SELECT id, type, 1, pg_current_xact_id()::text::bigint, data::json
+            FROM unnest(%s::text[], %s::text[], %s::text[]) AS w (id, type, data) ORDER BY id
+            ON CONFLICT (id) DO UPDATE
+            SET type = excluded.type, version = o.version + 1, xid = excluded.xid, data = excluded.data
+            WHERE (o.type, o.data::text) IS DISTINCT FROM (excluded.type, excluded.data::text)
+            RETURNING id, type, version, data::text AS data
+        ), events AS (
+            SELECT 'object' AS type, s.type AS kind, id AS target, version AS count,
+                   NULL::bigint AS sum, data, seen
+            FROM stored AS s, start
+        ), queued AS ({PUT[queue]})
+        SELECT {_DONE}, coalesce(array_agg(id), '{{}}'), coalesce(array_agg(version), '{{}}')
+        FROM stored"""

@@ -159,7 +159,7 @@ class PostgresStore:
     async def commit(self, batches: Sequence[Batch]) -> list[Committed]:  # noqa: D102
         if not any(batch.writes for batch in batches):
             return await self._nothing(batches)
-        group = direct.Group.of(batches, self._kinds)
+        group = direct.Group.of(batches, self._kinds, distributed=self.distributed)
 
         async def work(connection: Connection) -> tuple[list[Committed], int]:
             now_ms, floor_ms = self._now_ms(), self._floor_ms

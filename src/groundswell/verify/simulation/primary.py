@@ -215,8 +215,10 @@ class Primary:
             planned = plan.apply(batches)
             if self._rng.random() < self.pace.slow_share:
                 await self.pause(self.pace.slow_s)
-            # A plan looks once more under all locks; a statement that decides alone does not.
-            found = self.snapshot() if group is None or group.tallies else began
+            # A plan looks once more under all locks, and so does whoever puts objects; statements that
+            # decide alone do not.
+            puts = group is not None and bool(group.objects.puts)
+            found = self.snapshot() if group is None or group.tallies or puts else began
             changed = plan.let_go or any(batch.changed for batch in planned)
             if changed:
                 await self.write(tx, self._written(plan, tx.xid, seen))
@@ -224,7 +226,7 @@ class Primary:
             self.end(tx)
         # As in `direct`: where others were faster, what they did may be newer than what was found.
         late = group is not None and any(direct.UNCHANGED in one.outcomes for one in planned)
-        now = including(found, tx.xid) if changed and not late else self.standing()
+        now = including(found, tx.xid) if puts or (changed and not late) else self.standing()
         return [
             Committed(batch.outcomes, tx.xid if batch.changed else None, slot, batch.effects, now)
             for slot, batch in enumerate(planned)
