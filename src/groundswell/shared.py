@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+
+PATIENCE_S: Final = 0.01  # longer than a statement takes nearby
+ABREAST: Final = 4  # at once, where they take longer
 
 Q = TypeVar("Q")
 R = TypeVar("R")
 
 
 class Shared(Generic[Q, R]):
-    """Answers many calls at once, each by work that began after the call."""
+    """Answers many calls at once, each by work that began after the call.
+
+    A call waits for the work under way to end, but not for long: where that takes its time, as it does far
+    from the store, the next begins beside it.
+    """
 
     def __init__(
         self,
@@ -24,22 +31,38 @@ class Shared(Generic[Q, R]):
         self._size = size
         self._size_max = size_max
         self._waiting: list[tuple[Q, asyncio.Future[R]]] = []
-        self._running: asyncio.Task[None] | None = None
+        self._running: set[asyncio.Task[None]] = set()
+        self._patience: asyncio.TimerHandle | None = None
 
     async def __call__(self, asked: Q) -> R:
         """The answer; the work's error is everybody's who waited for it."""
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
         self._waiting.append((asked, future))
-        if self._running is None:
-            self._running = asyncio.create_task(self._run(), name="shared reads")
+        if not self._running:
+            self._begin()
+        elif self._patience is None:
+            self._patience = loop.call_later(PATIENCE_S, self._end_patience)
         return await future
 
+    def _begin(self) -> None:
+        task = asyncio.create_task(self._run(), name="shared reads")
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def _end_patience(self) -> None:
+        self._patience = None
+        if self._waiting and len(self._running) < ABREAST:
+            self._begin()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if self._waiting and not task.cancelled():
+            self._begin()
+
     async def _run(self) -> None:
-        try:
-            while self._waiting:
-                await self._answer(self._take())
-        finally:
-            self._running = None
+        if group := self._take():
+            await self._answer(group)
 
     def _take(self) -> list[tuple[Q, asyncio.Future[R]]]:
         taken, size = 0, 0
