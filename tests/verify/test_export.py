@@ -17,11 +17,11 @@ from groundswell.verify.simulation.run import simulate
 
 @pytest.fixture(scope="module")
 def ops() -> list[Op]:
-    """Of a run with faults and all operations: with outcomes that nobody knows."""
-    runs = (simulate(seed, operations=400).ops for seed in range(100))
+    """A history with faults and all operations: with outcomes that nobody knows."""
+    histories = (ops for seed in range(100) for ops in simulate(seed, operations=400).parts)
     return next(
         ops
-        for ops in runs
+        for ops in histories
         if {op.type for op in ops} == {"ok", "fail", "info"}
         and {"add", "remove", "put", "count", "get"} <= {op.f for op in ops}
     )
