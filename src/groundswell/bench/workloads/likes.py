@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -32,18 +33,21 @@ async def like(
         return await measure.likes(system, running, load)
 
 
-def _workload(name: str, clients: int) -> Workload:
+def _workload(name: str, clients: int, peers: Sequence[str]) -> Workload:
     return Workload(
         name,
         f"One hot post, one like in a request, {clients} clients",
         "likes",
         [
             Way(system, system, partial(like, system=system, clients=clients))
-            for system in ("groundswell", *PEERS)
+            for system in ("groundswell", *peers)
         ],
         "Each client waits for the answer; every like is by somebody else.",
     )
 
 
-LIKES: Final = _workload("likes", CLIENTS)
-LIKES_CROWD: Final = _workload("likes-256", CROWD)
+LIKES: Final = _workload("likes", CLIENTS, PEERS)
+# Not all, for the time it takes: those that update a row, and the one that does not.
+LIKES_CROWD: Final = _workload(
+    "likes-256", CROWD, ["inline", "inline-sqlalchemy", "slotted", "outbox-per-like"]
+)

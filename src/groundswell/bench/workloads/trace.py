@@ -11,7 +11,7 @@ from groundswell.bench.keepalive import request
 from groundswell.bench.load import write_requests, wrk
 from groundswell.bench.measure import Bench
 from groundswell.bench.results import Run
-from groundswell.bench.systems import PEERS, SYSTEMS
+from groundswell.bench.systems import SYSTEMS
 from groundswell.bench.workload import Way, Workload
 from groundswell.demo.trace import Action, read_trace
 from groundswell.errors import BadSettings
@@ -78,7 +78,7 @@ TRACE: Final = Workload(
     "trace",
     "A real spike as fast as possible: retweets of the Higgs announcement, as likes",
     "likes",
-    _ways("groundswell", *PEERS, paced=False),
+    _ways("groundswell", "inline", "inline-sqlalchemy", "slotted", "redis", paced=False),
     f"{ACTIONS:,} actions ({ACTIONS_QUICK:,} with --quick) from 09:00 UTC on, {CLIENTS} clients.",
     skipped=_skipped,
 )
