@@ -121,7 +121,7 @@ SPIKE: Final = Workload(
         ),
         *(
             Way(name, name, partial(beside, system=name, level=""))
-            for name in ("scan", "inline", "inline-sqlalchemy", "slotted", "redis")
+            for name in ("scan", "inline", "redis")
         ),
     ],
     f"{READERS} clients that read, {WRITERS} that like. Systems write at their own speed: see the writes "

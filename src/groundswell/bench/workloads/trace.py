@@ -19,9 +19,9 @@ from groundswell.errors import BadSettings
 FILE: Final = "higgs-activity_time.txt.gz"
 SINCE_UNIX_S: Final = 1_341_392_400  # 4 July 2012, 09:00 UTC: the busiest minutes follow
 FASTER: Final = 100
-ACTIONS: Final = 8_000
+ACTIONS: Final = 4_000
 ACTIONS_QUICK: Final = 2_000
-PACED_S: Final = 6.0
+PACED_S: Final = 4.0
 PACED_QUICK_S: Final = 3.0
 CLIENTS: Final = 64
 LIMIT_S: Final = 60.0  # the slowest peer is done before
