@@ -89,7 +89,7 @@ class Edges:
 
         def answer(ends: _Ends) -> _Found:
             rest = found.get(ends)
-            return None if rest is None else _edge(kind, *ends, rest), seen
+            return None if rest is None else _edge(kind, ends, *rest), seen
 
         return answer
 
@@ -108,7 +108,7 @@ class Edges:
         def answer(begin: _Begin) -> Page:
             end, limit = begin
             edges = [
-                _edge(kind, *((other, end) if inverse else (end, other)), rest)
+                _edge(kind, (other, end) if inverse else (end, other), *rest)
                 for other, rest in found.get(begin, ())
             ]
             return page(edges, Window(limit), seen, inverse=inverse)
@@ -116,21 +116,23 @@ class Edges:
         return answer
 
 
-def _edge(kind: Kind, target: Id, source: Id, rest: _Rest) -> Edge:
-    created_ms, value, data, expires_ms = rest
+def _edge(
+    kind: Kind,
+    ends: _Ends,
+    created_ms: int,
+    value: int | None,
+    data: Data,
+    expires_ms: int | None,
+) -> Edge:
     return Edge(
         kind=kind.name,
-        target=target,
-        source=source,
+        target=ends[0],
+        source=ends[1],
         created_ms=created_ms,
         value=value,
-        data=_data(data),
+        data=None if data is None or bytes(data) == b"null" else data,
         expires_ms=expires_ms,
     )
-
-
-def _data(json: msgspec.Raw) -> Data:
-    return None if bytes(json) == b"null" else json
 
 
 # OFFSET 0 keeps the planner from joining with a whole table, which is small only until the next spike.
@@ -177,15 +179,7 @@ def edge_columns(kind: Kind) -> str:
 def to_edge(kind: Kind, row: Sequence[Any]) -> Edge:
     """An edge from a row of `edge_columns`."""
     target, source, created_ms, value, data, expires_ms = row
-    return Edge(
-        kind=kind.name,
-        target=target,
-        source=source,
-        created_ms=created_ms,
-        value=value,
-        data=raw(data),
-        expires_ms=expires_ms,
-    )
+    return _edge(kind, (target, source), created_ms, value, raw(data), expires_ms)
 
 
 async def part(
