@@ -512,6 +512,18 @@ async def test_linearizable_reads_at_the_same_time_ask_the_store_together(
     assert long == bool(rig.store.rollups)
 
 
+async def test_linearizable_reads_of_objects_ask_the_store_together(rig: Rig) -> None:
+    await rig.commit(Put("a", "t", msgspec.Raw(b"1")), Put("b", "t", msgspec.Raw(b"2")))
+    want = Want(Level.LINEARIZABLE)
+    ids = [["a"], ["b"], ["b", "none", "a"]] * 20
+    reads = [rig.reader.documents(asked, want, None) for asked in ids]
+    data = {"a": b"1", "b": b"2", "none": None}
+    for asked, served in zip(ids, await asyncio.gather(*reads), strict=True):
+        found = [(row.id, None if row.data is None else bytes(row.data)) for row in served.rows]
+        assert found == [(id_, data[id_]) for id_ in asked]
+    assert rig.store.reads <= 2
+
+
 async def test_a_linearizable_read_is_asked_for_after_it_began(rig: Rig) -> None:
     """It never gets the answer to a question that was on its way already."""
     rig.store.held = asyncio.Semaphore(0)

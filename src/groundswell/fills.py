@@ -1,4 +1,8 @@
-"""Brings into a replica what it does not hold: each row is asked of the store once, whoever waits."""
+"""Brings into a replica what it does not hold: each row is asked of the store once, whoever waits.
+
+Rows that are missed while a statement runs share the next one: where readers go through more rows than a
+replica holds, there are as many misses as clients at any time.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,21 @@ from typing import Any, Final, TypeVar
 
 from groundswell.model import Counter, Document, Key
 from groundswell.replica import Held, Replica
+from groundswell.shared import COUNTERS_AT_ONCE, DOCUMENTS_AT_ONCE, shared_rows
 from groundswell.store import Source
 
 TRIES: Final = 3  # a fill is overtaken when a rollup lands while it is read
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
-R = TypeVar("R")
 
 
 class Fills:
     """Reads of a replica that fill what is missing (single flight)."""
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        self._counters = shared_rows(source.counters, COUNTERS_AT_ONCE)
+        self._documents = shared_rows(source.documents, DOCUMENTS_AT_ONCE)
         self._running: dict[tuple[str, Any], asyncio.Task[None]] = {}
 
     async def counters(self, replica: Replica, keys: Sequence[Key]) -> Held[Counter] | None:
@@ -31,7 +36,7 @@ class Fills:
             return held
 
         async def fill(missing: list[Key]) -> None:
-            read = await self._source.counters(missing)
+            read = await self._counters(missing)
             if read.epoch == replica.standing.epoch:  # rollups are numbered in one
                 await replica.fill_counters(missing, read)
 
@@ -44,7 +49,7 @@ class Fills:
             return held
 
         async def fill(missing: list[str]) -> None:
-            read = await self._source.documents(missing)
+            read = await self._documents(missing)
             if read.epoch == replica.standing.epoch:
                 await replica.fill_documents(missing, read)
 

@@ -128,7 +128,7 @@ class Reader:
     ) -> Coroutine[Any, Any, Served[Document]]:
         """Objects, those that do not exist with `data` None; the same errors as for counters."""
         return self._read(
-            ids, want, token, self._fills.documents, self._primary_documents, additive=False
+            ids, want, token, self._fills.documents, self._current.documents, additive=False
         )
 
     def items(
@@ -149,11 +149,6 @@ class Reader:
             additive=False,
             patient=not want.primary,
         )
-
-    async def _primary_documents(self, ids: Sequence[str]) -> tuple[list[Document], Revision]:
-        read = await self._store.documents(ids)
-        rows = zip(ids, read.rows, strict=True)
-        return [row or Document(id_, "", 0, 0, None) for id_, row in rows], read.revision
 
     async def _read(
         self,

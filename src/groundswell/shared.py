@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Final, Generic, TypeVar
+
+import msgspec
+
+from groundswell.model import KEYS_MAX
+from groundswell.store import Counters, Documents
 
 PATIENCE_S: Final = 0.01  # longer than a statement takes nearby
 ABREAST: Final = 4  # at once, where they take longer
+COUNTERS_AT_ONCE: Final = 4 * KEYS_MAX  # in one statement
+DOCUMENTS_AT_ONCE: Final = 100  # they may be large
 
+K = TypeVar("K", bound=Hashable)
 Q = TypeVar("Q")
 R = TypeVar("R")
+Rows = TypeVar("Rows", Counters, Documents)
 
 
 class Shared(Generic[Q, R]):
@@ -89,3 +98,17 @@ class Shared(Generic[Q, R]):
                 future.set_result(answer(asked))
             except Exception as error:
                 future.set_exception(error)
+
+
+def shared_rows(
+    read: Callable[[Sequence[K]], Awaitable[Rows]], at_once: int
+) -> Shared[Sequence[K], Rows]:
+    """Reads of rows by their keys: a statement asks for each once, an answer has those of its call."""
+
+    async def work(group: Sequence[Sequence[K]]) -> Callable[[Sequence[K]], Rows]:
+        asked = list(dict.fromkeys(key for keys in group for key in keys))
+        found = await read(asked)
+        rows = dict(zip(asked, found.rows, strict=True))
+        return lambda keys: msgspec.structs.replace(found, rows=tuple(rows[key] for key in keys))
+
+    return Shared(work, len, at_once)
