@@ -7,6 +7,7 @@ import contextlib
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 import aiohttp
@@ -23,6 +24,7 @@ from groundswell.demo import child
 TARGETS: Final = (1, 1_000, 1_000_000)
 NODES: Final = (1, 2, 3, 4)
 REPLICAS: Final = (1, 2, 4, 8, 16)
+READ: Final = 997  # posts whose counts are read
 LOOKS: Final = 200  # one after the other
 CLIENTS: Final = 64
 FAN: Final = 2**41  # ids from here on are nobody's in the day
@@ -153,7 +155,10 @@ async def targets(bench: Bench) -> Chart:
             seconds, _, events = await rolled(running.url)
             run = await _likes(bench, [running.url], number, running)
             more_seconds, _, more_events = await rolled(running.url)
-            posts = [request("GET", f"/v1/counts/like/{1 + n * 7919 % number}") for n in range(997)]
+            read = {1 + n * 7919 % number for n in range(READ)}
+            with Client(running.url) as client:  # so that the replica holds them
+                check.counts(client, list(read), "?consistency=eventual")
+            posts = [request("GET", f"/v1/counts/like/{post}") for post in read]
             file = write_requests(bench.folder / "requests", posts)
             load = wrk(bench.folder, running.url, "cycle", file, clients=CLIENTS, seconds=SECONDS)
             reads = await measure.reads(running, load)
@@ -172,14 +177,17 @@ async def targets(bench: Bench) -> Chart:
 
 
 def _like_each(url: str, number: int) -> None:
-    with Client(url) as client:
-        for start in range(0, number, day.ROWS):
-            writes = ",".join(
-                f'{{"op":"add","kind":"like","target":{post},"source":1}}'
-                for post in range(start + 1, min(start + day.ROWS, number) + 1)
-            )
+    def like(start: int) -> None:
+        writes = ",".join(
+            f'{{"op":"add","kind":"like","target":{post},"source":1}}'
+            for post in range(start + 1, min(start + day.ROWS, number) + 1)
+        )
+        with Client(url) as client:
             client.send(request("POST", "/v1/writes", f'{{"writes":[{writes}]}}'.encode()))
-    check.settle("groundswell", url, {number: 1})
+
+    with ThreadPoolExecutor(day.CONNECTIONS) as threads:
+        list(threads.map(like, range(0, number, day.ROWS)))
+    check.settle("groundswell", url, dict.fromkeys(range(number, 0, -day.ROWS), 1))
 
 
 async def _likes(bench: Bench, urls: Sequence[str], targets: int, running: Running) -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from groundswell.bench import check
 from groundswell.bench.cost import Meter
@@ -20,6 +20,8 @@ from groundswell.bench.systems import CHECKED, Running, Tuning
 PROBE_S: Final = 0.25
 LOOK_S: Final = 0.01  # its looks must not be a load of their own
 
+T = TypeVar("T")
+
 
 class Bench(NamedTuple):
     """The settings of a benchmark, and what its parts share."""
@@ -30,6 +32,7 @@ class Bench(NamedTuple):
     quick: bool
     data: Path | None  # where real traces and definitions are
     tunings: dict[str, Tuning]  # with which a peer was fastest
+    turn: int = 0  # how many have gone before
 
     def subfolder(self, name: str) -> Path:
         """For a client that works beside others."""
@@ -41,6 +44,12 @@ class Bench(NamedTuple):
         """A file of real data, if there is such a folder and it is in it."""
         found = self.data / name if self.data is not None else None
         return found if found is not None and found.exists() else None
+
+
+def rotated(of: Sequence[T], turn: int) -> list[T]:
+    """All of them, beginning with another one in each turn."""
+    first = turn % len(of)
+    return [*of[first:], *of[:first]]
 
 
 class Probe:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from groundswell.bench import growth, load
 from groundswell.bench.keepalive import request
 from groundswell.bench.load import write_requests, wrk
-from groundswell.bench.measure import Bench
+from groundswell.bench.measure import Bench, rotated
 from groundswell.bench.results import Chart, Figure, Report, Row, Run, Table, machine
 from groundswell.bench.servers import (
     HOST,
@@ -184,16 +184,17 @@ class _Maker:
             self._tell(f"{workload.name}: skipped: {skipped}")
             return _table(workload, [], skipped=skipped)
         ways = [way for way in workload.ways if self._wanted(way.system)]
-        runs: dict[str, list[Run]] = {way.label: [] for way in ways}
-        for n in range(min(self._plan.runs, workload.runs_max)):
-            first = n % len(ways)
-            for way in (*ways[first:], *ways[:first]):
-                run = await way.run(self._bench)
-                runs[way.label].append(run)
-                self._tell(f"{workload.name}, {way.label}: {run.rate:,.0f} {workload.operation}/s")
+        runs: dict[str, list[Run]] = {label: [] for way in ways for label in way.labels}
+        for n in range(self._plan.runs):
+            for way in rotated(ways, n):
+                for label, run in (await way.run(self._bench._replace(turn=n))).items():
+                    runs[label].append(run)
+                    self._tell(f"{workload.name}, {label}: {run.rate:,.0f} {workload.operation}/s")
+        first = runs[ways[0].labels[0]]
         made = [
-            Row.of(way.label, way.system, self._note(way), runs[way.label], runs[ways[0].label])
+            Row.of(label, way.system, self._note(way), runs[label], first)
             for way in ways
+            for label in way.labels
         ]
         absent = redis_missing() if any(way.system == "redis" for way in workload.ways) else ""
         return _table(workload, made, note=absent)
@@ -212,7 +213,7 @@ class _Maker:
         lived = await day.live(self._bench, marks, edges)
         self._tell(f"day: {lived.run.operations:,} follows in {lived.run.seconds:.1f} s")
         way = day.DAY.ways[0]
-        row = Row.of(way.label, way.system, self._note(way), [lived.run], [])
+        row = Row.of(way.labels[0], way.system, self._note(way), [lived.run], [])
         return _table(day.DAY, [row]), edges.charts(lived)
 
     async def growth(self) -> list[Chart]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from groundswell.bench.measure import Bench
@@ -10,11 +10,24 @@ from groundswell.bench.results import Run
 
 
 class Way(NamedTuple):
-    """One way of doing it, measured in turn with the others; the first is what they are compared with."""
+    """A system at work, measured in turn with the others, at each of these in turn too.
 
-    label: str
+    What all are compared with is the first label of the first way.
+    """
+
     system: str
-    run: Callable[[Bench], Awaitable[Run]]
+    labels: Sequence[str]
+    run: Callable[[Bench], Awaitable[Mapping[str, Run]]]
+
+
+def way(system: str, run: Callable[[Bench], Awaitable[Run]], label: str = "") -> Way:
+    """One that is measured in one way only, called as the system if it has no name of its own."""
+    label = label or system
+
+    async def runs(bench: Bench) -> Mapping[str, Run]:
+        return {label: await run(bench)}
+
+    return Way(system, [label], runs)
 
 
 class Workload(NamedTuple):
@@ -25,5 +38,4 @@ class Workload(NamedTuple):
     operation: str  # what is counted, in the plural
     ways: Sequence[Way]
     note: str = ""
-    runs_max: int = 1_000  # more would take too long
     skipped: Callable[[Bench], str] = lambda _: ""  # why it cannot be run here

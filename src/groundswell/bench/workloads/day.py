@@ -17,7 +17,7 @@ from groundswell.bench.measure import Bench, probing
 from groundswell.bench.results import Run
 from groundswell.bench.servers import rows
 from groundswell.bench.systems import SYSTEMS, Running
-from groundswell.bench.workload import Way, Workload
+from groundswell.bench.workload import Workload, way
 
 FOLLOWS: Final = 8_000_000
 FOLLOWS_QUICK: Final = 200_000
@@ -127,9 +127,8 @@ DAY: Final = Workload(
     "day",
     "The goalkeeper's day: distinct follows of one account, two thousand in a request",
     "follows",
-    [Way("groundswell", "groundswell", day)],
+    [way("groundswell", day)],
     f"{FOLLOWS:,} follows ({FOLLOWS_QUICK:,} with --quick), {CONNECTIONS} connections; "
     "once, whatever --runs says. Staleness is that of likes of another post, by a client of its own, all "
     "through the day.",
-    runs_max=1,
 )

@@ -12,7 +12,7 @@ from groundswell.bench.load import wrk
 from groundswell.bench.measure import Bench
 from groundswell.bench.results import Run
 from groundswell.bench.systems import PEERS, SYSTEMS, Tuning
-from groundswell.bench.workload import Way, Workload
+from groundswell.bench.workload import Workload, way
 
 CLIENTS: Final = 64
 CROWD: Final = 256
@@ -39,7 +39,7 @@ def _workload(name: str, clients: int, peers: Sequence[str]) -> Workload:
         f"One hot post, one like in a request, {clients} clients",
         "likes",
         [
-            Way(system, system, partial(like, system=system, clients=clients))
+            way(system, partial(like, system=system, clients=clients))
             for system in ("groundswell", *peers)
         ],
         "Each client waits for the answer; every like is by somebody else.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
 
@@ -14,13 +15,14 @@ from groundswell.bench.load import write_requests, wrk
 from groundswell.bench.measure import Bench
 from groundswell.bench.results import Run
 from groundswell.bench.systems import SYSTEMS
-from groundswell.bench.workload import Way, Workload
+from groundswell.bench.workload import Workload, way
 
 POSTS: Final = 50
 VIEWERS: Final = 100
 LIKES: Final = 40  # of each post, by some of the viewers
 NEWEST: Final = 3
 CLIENTS: Final = 64
+AT_ONCE: Final = 8  # posts, while they are filled
 WARM_S: Final = 1.0
 
 KEYS: Final = [("like", post) for post in range(1, POSTS + 1)]
@@ -37,11 +39,15 @@ def _request(viewer: int) -> bytes:
 
 
 def fill(url: str) -> None:
-    """All likes, one by one."""
-    with Client(url) as client:
-        for _, post in KEYS:
+    """All likes, those of a post one after the other."""
+
+    def like(post: int) -> None:
+        with Client(url) as client:
             for user in likers(post):
                 client.send(request("PUT", f"/v1/edges/like/{post}/{user}"))
+
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        list(threads.map(like, (post for _, post in KEYS)))
 
 
 def look(system: str, url: str) -> None:
@@ -77,7 +83,7 @@ PAGE: Final = Workload(
     "page",
     f"A page of {POSTS} posts for each of {VIEWERS} viewers",
     "pages",
-    [Way(name, name, partial(page, system=name)) for name in ("groundswell", "inline", "scan")],
+    [way(name, partial(page, system=name)) for name in ("groundswell", "inline", "scan")],
     f"{CLIENTS} clients; of each post its count, the newest {NEWEST} likes, and whether the "
     "viewer likes it.",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -12,7 +13,7 @@ import msgspec
 from groundswell.bench import check, measure
 from groundswell.bench.keepalive import Client, request
 from groundswell.bench.load import Load, write_requests, wrk
-from groundswell.bench.measure import Bench
+from groundswell.bench.measure import Bench, rotated
 from groundswell.bench.results import Run
 from groundswell.bench.systems import SYSTEMS, Running
 from groundswell.bench.workload import Way, Workload
@@ -22,7 +23,8 @@ CLIENTS: Final = 64
 READERS: Final = 16
 WRITERS: Final = 48
 KEYS: Final = 100
-LIKED: Final = 200  # likes of post 1 before it is read
+LIKED: Final = 50  # likes of post 1 before it is read
+BEGIN_S: Final = 0.3  # after which the writes are under way
 
 
 def _token(url: str) -> str:
@@ -46,35 +48,50 @@ def _counts(level: str, token: str) -> bytes:
     )
 
 
-async def alone(bench: Bench, system: str, level: str, *, many: bool) -> Run:
-    """Reads and nothing else, after the count has settled."""
+async def alone(
+    bench: Bench, system: str, labels: Mapping[str, str], *, many: bool
+) -> dict[str, Run]:
+    """Reads and nothing else, after the count has settled, at the level of each label."""
+    runs = {}
     posts = range(1, KEYS + 1)
     tuning = bench.tunings.get(system)
     async with SYSTEMS[system].running(bench.databases, tuning, posts=posts) as running:
         await check.before(system, running)
         token = await asyncio.to_thread(_token, running.url)
         await asyncio.to_thread(check.settle, system, running.url, {1: LIKED})
-        file = write_requests(
-            bench.folder / "requests", [(_counts if many else _count)(level, token)]
-        )
-        load = wrk(bench.folder, running.url, "cycle", file, clients=CLIENTS, seconds=bench.seconds)
-        return await measure.reads(running, load, times=KEYS if many else 1)
+        for label in rotated(list(labels), bench.turn):
+            asked = (_counts if many else _count)(labels[label], token)
+            load = _read(bench, running, asked, CLIENTS)
+            runs[label] = await measure.reads(running, load, times=KEYS if many else 1)
+    return runs
 
 
-async def beside(bench: Bench, system: str, level: str) -> Run:
-    """Reads of the post that all others like at the same time."""
+async def beside(bench: Bench, system: str, labels: Mapping[str, str]) -> dict[str, Run]:
+    """Reads of the post that all others like at the same time, at the level of each label."""
     tuning = bench.tunings.get(system)
+    runs = {}
+    written = 0
     async with SYSTEMS[system].running(bench.databases, tuning) as running:
         await check.before(system, running)
         token = await asyncio.to_thread(_token, running.url)
-        writing = asyncio.create_task(_write(bench, running))
-        await asyncio.sleep(0.3)
-        file = write_requests(bench.folder / "requests", [_count(level, token)])
-        load = wrk(bench.folder, running.url, "cycle", file, clients=READERS, seconds=bench.seconds)
-        run = await measure.reads(running, load)
-        written = await writing
-        await check.after(system, running, at_least=written.requests)
-        return msgspec.structs.replace(run, beside_per_s=written.rate)
+        for label in rotated(list(labels), bench.turn):
+            writing = asyncio.create_task(_write(bench, running))
+            await asyncio.sleep(BEGIN_S)
+            run = await measure.reads(
+                running, _read(bench, running, _count(labels[label], token), READERS)
+            )
+            load = await writing
+            written += load.requests
+            await check.after(system, running, at_least=written)
+            runs[label] = msgspec.structs.replace(run, beside_per_s=load.rate)
+    return runs
+
+
+async def _read(bench: Bench, running: Running, asked: bytes, clients: int) -> Load:
+    file = write_requests(bench.folder / "requests", [asked])
+    return await wrk(
+        bench.folder, running.url, "cycle", file, clients=clients, seconds=bench.seconds
+    )
 
 
 async def _write(bench: Bench, running: Running) -> Load:
@@ -86,14 +103,20 @@ async def _write(bench: Bench, running: Running) -> Load:
     )
 
 
-def _alone(*, many: bool) -> list[Way]:
-    ways = [("groundswell, causal", "groundswell", "causal")]
-    ways += [("groundswell, eventual", "groundswell", "eventual")]
-    ways += [(name, name, "") for name in ("inline", "inline-sqlalchemy", "redis")]
+def _ways(
+    run: Callable[..., Awaitable[dict[str, Run]]], levels: Iterable[str], *peers: str
+) -> list[Way]:
+    labels = {f"groundswell, {level}": level for level in levels}
+    systems = {"groundswell": labels} | {peer: {peer: ""} for peer in peers}
     return [
-        Way(label, system, partial(alone, system=system, level=level, many=many))
-        for label, system, level in ways
+        Way(system, list(labels), partial(run, system=system, labels=labels))
+        for system, labels in systems.items()
     ]
+
+
+def _alone(*, many: bool) -> list[Way]:
+    levels = (Level.CAUSAL, Level.EVENTUAL)
+    return _ways(partial(alone, many=many), levels, "inline", "inline-sqlalchemy", "redis")
 
 
 READS: Final = Workload(
@@ -110,20 +133,7 @@ SPIKE: Final = Workload(
     "spike",
     "Reads of the hot count while everybody likes the post",
     "reads",
-    [
-        *(
-            Way(
-                f"groundswell, {level}",
-                "groundswell",
-                partial(beside, system="groundswell", level=level),
-            )
-            for level in Level
-        ),
-        *(
-            Way(name, name, partial(beside, system=name, level=""))
-            for name in ("scan", "inline", "redis")
-        ),
-    ],
+    _ways(beside, Level, "scan", "inline", "redis"),
     f"{READERS} clients that read, {WRITERS} that like. Systems write at their own speed: see the writes "
     "beside; CPU is that of both.",
 )

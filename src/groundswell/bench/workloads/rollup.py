@@ -12,14 +12,14 @@ from groundswell.bench.cost import Meter
 from groundswell.bench.measure import Bench
 from groundswell.bench.results import Run
 from groundswell.bench.servers import rows
-from groundswell.bench.workload import Way, Workload
+from groundswell.bench.workload import Workload, way
 from groundswell.config import Settings
 from groundswell.kinds import Kinds
 from groundswell.model import Add
 from groundswell.store import Batch
 from groundswell.stores.postgres import PostgresStore
 
-EVENTS: Final = 200_000
+EVENTS: Final = 100_000
 EVENTS_QUICK: Final = 20_000
 COMMIT: Final = 1_000
 
@@ -92,6 +92,6 @@ ROLLUP: Final = Workload(
     "rollup",
     "Events of distinct posts folded into counters",
     "events",
-    [Way("groundswell", "groundswell", node), Way("outbox-per-like", "outbox-per-like", outbox)],
+    [way("groundswell", node), way("outbox-per-like", outbox)],
     f"A backlog of {EVENTS:,} ({EVENTS_QUICK:,} with --quick); the memory is that of the benchmark.",
 )

@@ -23,7 +23,7 @@ from groundswell.bench.load import write_requests, wrk
 from groundswell.bench.measure import Bench
 from groundswell.bench.results import Run
 from groundswell.bench.systems import SYSTEMS
-from groundswell.bench.workload import Way, Workload
+from groundswell.bench.workload import Workload, way
 from groundswell.errors import BadSettings
 
 SEED: Final = 20220905
@@ -188,8 +188,8 @@ def _workload(letter: str) -> Workload:
         f"TAOBench's workload {letter.upper()}: objects, edges and transactions over both",
         "requests",
         [
-            Way(label, system, partial(mixed, system=system, file=file))
-            for label, system in (("groundswell", "groundswell"), ("inline", "graph"))
+            way(system, partial(mixed, system=system, file=file), label)
+            for system, label in (("groundswell", "groundswell"), ("graph", "inline"))
         ],
         f"{CLIENTS} clients, {OBJECTS:,} objects with {EDGES} edges each, 150 bytes of data; ranges and "
         "counts are real ones; a read transaction is a page of at most 200 edges without its objects.",

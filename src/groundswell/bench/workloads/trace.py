@@ -12,7 +12,7 @@ from groundswell.bench.load import write_requests, wrk
 from groundswell.bench.measure import Bench
 from groundswell.bench.results import Run
 from groundswell.bench.systems import SYSTEMS
-from groundswell.bench.workload import Way, Workload
+from groundswell.bench.workload import Way, Workload, way
 from groundswell.demo.trace import Action, read_trace
 from groundswell.errors import BadSettings
 
@@ -21,8 +21,7 @@ SINCE_UNIX_S: Final = 1_341_392_400  # 4 July 2012, 09:00 UTC: the busiest minut
 FASTER: Final = 100
 ACTIONS: Final = 4_000
 ACTIONS_QUICK: Final = 2_000
-PACED_S: Final = 4.0
-PACED_QUICK_S: Final = 3.0
+PACED_S: Final = 3.0
 CLIENTS: Final = 64
 LIMIT_S: Final = 60.0  # the slowest peer is done before
 OWN: Final = 10**6  # ids of posts in the trace begin here, so that they are none of the check's
@@ -40,8 +39,7 @@ async def replay(bench: Bench, system: str, *, paced: bool) -> Run:
     if path is None:
         raise BadSettings(f"There is no {FILE}. Nothing was measured.")
     if paced:
-        lasts_s = PACED_QUICK_S if bench.quick else PACED_S
-        actions = cut(path, seconds=lasts_s * FASTER)
+        actions = cut(path, seconds=PACED_S * FASTER)
     else:
         actions = cut(path, actions=ACTIONS_QUICK if bench.quick else ACTIONS)
     posts = {OWN + int(action.target) for action in actions}
@@ -71,14 +69,14 @@ def _skipped(bench: Bench) -> str:
 
 
 def _ways(*systems: str, paced: bool) -> list[Way]:
-    return [Way(name, name, partial(replay, system=name, paced=paced)) for name in systems]
+    return [way(name, partial(replay, system=name, paced=paced)) for name in systems]
 
 
 TRACE: Final = Workload(
     "trace",
     "A real spike as fast as possible: retweets of the Higgs announcement, as likes",
     "likes",
-    _ways("groundswell", "inline", "inline-sqlalchemy", "slotted", "redis", paced=False),
+    _ways("groundswell", "inline", "slotted", "redis", paced=False),
     f"{ACTIONS:,} actions ({ACTIONS_QUICK:,} with --quick) from 09:00 UTC on, {CLIENTS} clients.",
     skipped=_skipped,
 )
