@@ -573,9 +573,16 @@ async def test_a_client_that_sends_nothing_more_is_answered(server: Server) -> N
     assert await client.closed() == b""
 
 
+@pytest.mark.parametrize("busy", [False, True])
 async def test_a_client_that_reads_nothing_holds_nobody_up(
-    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    busy: bool,
 ) -> None:
+    if busy:  # so that answers wait for the end of a turn
+        (await server.connect()).send(GET % b"/wait/1")
+        await eventually(lambda: server.application.waiting == 1)
     deaf = await server.connect()
     deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]
     deaf.send(GET % b"/endless")
