@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import collections
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -140,4 +141,6 @@ if __name__ == "__main__":
     asked = parser.parse_args()
     if unknown := set(asked.only.split(",")) - set(PATHS):
         sys.exit(f"there is no path {unknown.pop()!r}; there are {', '.join(PATHS)}")
+    if shutil.which("py-spy") is None:
+        sys.exit("py-spy is not on the path: pip install py-spy")
     uvloop.run(main(asked.only.split(","), asked.seconds))

@@ -24,7 +24,7 @@ NO_EPOCH = 0  # that of no state: what a token of it says only the primary can t
 Xid = Annotated[int, msgspec.Meta(ge=0, le=XID_MAX)]
 
 
-class Revision(msgspec.Struct, frozen=True, array_like=True):
+class Revision(msgspec.Struct, frozen=True, array_like=True, cache_hash=True):
     """A set of transaction ids, as a snapshot sees them.
 
     Always in canonical form: `xip` strictly ascending within [xmin, xmax), `xmin` the first of them
@@ -102,7 +102,7 @@ class Wrote(msgspec.Struct, frozen=True, array_like=True):
     effects: tuple[Effect, ...] | None = ()  # None: not kept, so only a state that sees xid will do
 
 
-class SessionToken(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class SessionToken(msgspec.Struct, frozen=True, array_like=True, kw_only=True, cache_hash=True):
     """What a session has seen and written; immutable, merged rather than updated."""
 
     store: str  # identity of the store that issued it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Final
 
 from groundswell.consistency import Level
@@ -13,9 +13,6 @@ from groundswell.store import Committed, Refused, Store
 TOKENS_MAX: Final = 16  # in one call
 EFFECTS_LISTED: Final = 16  # of one write, in a session token
 
-# A session asks many times with the same token: until its reads show something newer, or it writes. What
-# cannot be read is not kept, so that the texts are short.
-_decoded: Final = lru_cache(maxsize=1024)(SessionToken.decode)
 _EVENTUAL: Final = Level.EVENTUAL  # see consistency
 
 
@@ -24,6 +21,9 @@ class Tokens:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        # A session asks many times with the same token: until its reads show something newer, or it writes.
+        # What cannot be read is not kept, so that the texts are short.
+        self._decoded = lru_cache(maxsize=1024)(self._issued_here)
         self._newcomer = (NOTHING, "")  # the last token of a read without one, and its revision
         # Until a replica moves on, the reads of a session all end with the same token.
         self._seen = lru_cache(maxsize=1024)(_seen)
@@ -32,12 +32,15 @@ class Tokens:
         """All tokens of a call as one; None if there were none. Raises BadToken."""
         if not tokens:
             return None
+        if "," not in tokens:  # nearly always: spared what follows
+            return self._decoded(tokens.strip())
         texts = tokens.split(",")
         if len(texts) > TOKENS_MAX:
             raise BadToken(f"{len(texts)} session tokens were sent; the limit is {TOKENS_MAX}.")
-        session = _decoded(texts[0].strip())
-        for text in texts[1:]:
-            session = session.merge(_decoded(text.strip()))
+        return reduce(SessionToken.merge, [self._decoded(text.strip()) for text in texts])
+
+    def _issued_here(self, text: str) -> SessionToken:
+        session = SessionToken.decode(text)
         if session.store != self._store.identity:
             raise BadToken("The session token comes from another store; start a new session.")
         return session
@@ -47,7 +50,7 @@ class Tokens:
     ) -> str | None:
         """The token after reading a state at `revision`; reads at `eventual` leave it as it is."""
         if level is _EVENTUAL:
-            return session.encode() if session else None
+            return self._seen(session, NOTHING) if session else None
         if session is not None:
             return self._seen(self._current(session, revision), revision)
         if revision != self._newcomer[0]:

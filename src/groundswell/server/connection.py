@@ -62,8 +62,8 @@ class Serving:
     def owe(self, connection: Connection) -> None:
         """It has something to send, once all have run who were to run in this turn of the loop.
 
-        Sending takes the kernel, and wakes the client, between two answers: all answers of a turn made
-        first and sent then take a third less time. docs/decisions.md has the figures.
+        To send is to go through the kernel, and to wake the client: what is made next is made with cold
+        caches. docs/decisions.md says what it is worth to make all answers of a turn first.
         """
         if not self._owing:
             asyncio.get_running_loop().call_soon(self._send)

@@ -7,16 +7,18 @@ that the statement returned. Everything else is `planned`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from psycopg import AsyncCursor
 from psycopg.rows import TupleRow
 
 from groundswell.kinds import IdType, Kind, Kinds
 from groundswell.model import Add, Effect, Id, Key, Put, Remove, Tally
+from groundswell.revision import Revision
 from groundswell.store import Batch, Changed, Committed, Outcome, Stored
 from groundswell.stores.postgres import citus, read
 from groundswell.stores.postgres.queues import PUT, Queue
@@ -199,10 +201,12 @@ async def commit(
         written.done(row[4:])
     xid, snapshot, at_ms = rows[-1][:3]
     plain = all(written.all_born for written in edges) and not group.tallies and not objects.puts
-    answers = [_answer(group, batch, plain=plain) for batch in batches]
+    if plain:
+        return _all_added(batches, xid, including(parse(snapshot), xid)), at_ms
+    answers = [_answer(group, batch) for batch in batches]
     if after is not None:  # versions tell of whoever was faster, and so does this, under all locks
         seen = including(parse((await one(after))[0]), xid)
-    elif plain or all(UNCHANGED not in outcomes for outcomes, _ in answers):
+    elif all(UNCHANGED not in outcomes for outcomes, _ in answers):
         seen = including(parse(snapshot), xid)
     else:
         seen = await read.standing(connection)  # it covers whoever was faster
@@ -213,20 +217,28 @@ async def commit(
     return committed, at_ms
 
 
-def _answer(
-    group: Group, batch: Batch, *, plain: bool
-) -> tuple[tuple[Outcome, ...], tuple[Effect, ...]]:
-    """What one batch came to: its outcomes, and its effects on counts.
+def _all_added(batches: Sequence[Batch], xid: int, seen: Revision) -> list[Committed]:
+    """What batches came to that held nothing but adds, each of which added an edge.
 
-    `plain` says that there was nothing but adds of edges that were not there.
+    A spike is made of batches of one: those with the same target share what they came to.
     """
+    of_one: dict[Key, tuple[Effect, ...]] = {}
+    committed = []
+    for slot, batch in enumerate(batches):
+        adds = cast("Sequence[Add]", batch.writes)
+        keys = [(add.kind, add.target) for add in adds]
+        effects = of_one.get(keys[0]) if len(keys) == 1 else None
+        if effects is None:
+            effects = _effects(Counter(keys))
+            if len(keys) == 1:
+                of_one[keys[0]] = effects
+        committed.append(Committed((CHANGED,) * len(keys), xid, slot, effects, seen))
+    return committed
+
+
+def _answer(group: Group, batch: Batch) -> tuple[tuple[Outcome, ...], tuple[Effect, ...]]:
+    """What one batch came to: its outcomes, and its effects on counts."""
     moved: dict[Key, int] = {}
-    if plain:
-        for write in batch.writes:
-            assert isinstance(write, Add)  # noqa: S101 - nothing but adds, as `plain` says
-            key = (write.kind, write.target)
-            moved[key] = moved.get(key, 0) + 1
-        return (CHANGED,) * len(batch.writes), _effects(moved)
     outcomes: list[Outcome] = []
     for write in batch.writes:
         if isinstance(write, Put):
