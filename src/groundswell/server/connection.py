@@ -49,7 +49,6 @@ class Serving:
         self.under_way = 0  # exchanges that are being answered
         self.now = 0.0  # the loop's time, as exact as the limits need it
         self.date = b""  # a header line
-        self._owing: list[Connection] = []
         self.look()
 
     def look(self) -> None:
@@ -58,21 +57,6 @@ class Serving:
         self.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
         for connection in tuple(self.connections):
             connection.look()
-
-    def owe(self, connection: Connection) -> None:
-        """It has something to send, once all have run who were to run in this turn of the loop.
-
-        To send is to go through the kernel, and to wake the client: what is made next is made with cold
-        caches. docs/decisions.md says what it is worth to make all answers of a turn first.
-        """
-        if not self._owing:
-            asyncio.get_running_loop().call_soon(self._send)
-        self._owing.append(connection)
-
-    def _send(self) -> None:
-        owing, self._owing = self._owing, []
-        for connection in owing:
-            connection.send_owed()
 
     def leave(self, connection: Connection) -> None:
         """It is closed, and has nothing under way."""
@@ -265,7 +249,7 @@ class Connection(asyncio.Protocol):
             if self._serving.under_way <= 1:  # nobody else's answer can come in this turn
                 self._transport.write(data)
                 return
-            self._serving.owe(self)
+            self._loop.call_soon(self.send_owed)
         self._owed += data
         if len(self._owed) > OWED_BYTES_MAX:
             self.send_owed()
@@ -309,7 +293,11 @@ class Connection(asyncio.Protocol):
     # --- itself -----------------------------------------------------------------------------------
 
     def send_owed(self) -> None:
-        """Send what has waited for the end of the turn."""
+        """Send what has waited until all have run who were to run in that turn of the loop.
+
+        To send is to go through the kernel, and to wake the client: what is made next is made with cold
+        caches. docs/decisions.md says what it is worth to make all answers of a turn first.
+        """
         owed, self._owed = self._owed, b""
         if owed and not self._lost:
             self._transport.write(owed)
