@@ -50,7 +50,7 @@ class Tokens:
     ) -> str | None:
         """The token after reading a state at `revision`; reads at `eventual` leave it as it is."""
         if level is _EVENTUAL:
-            return self._seen(session, NOTHING) if session else None
+            return self._seen(session, NOTHING) if session else None  # its own text again
         if session is not None:
             return self._seen(self._current(session, revision), revision)
         if revision != self._newcomer[0]:

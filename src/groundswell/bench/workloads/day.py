@@ -22,7 +22,7 @@ from groundswell.bench.workload import Workload, way
 FOLLOWS: Final = 8_000_000
 FOLLOWS_QUICK: Final = 200_000
 ROWS: Final = 2_000  # in a request
-CONNECTIONS: Final = 8
+CONNECTIONS: Final = 8  # two commits of two requests each, and as much to come
 LIMIT_S: Final = 900.0
 TARGET: Final = 7
 

@@ -225,13 +225,13 @@ def _all_added(batches: Sequence[Batch], xid: int, seen: Revision) -> list[Commi
     of_one: dict[Key, tuple[Effect, ...]] = {}
     committed = []
     for slot, batch in enumerate(batches):
-        adds = cast("Sequence[Add]", batch.writes)
-        keys = [(add.kind, add.target) for add in adds]
-        effects = of_one.get(keys[0]) if len(keys) == 1 else None
-        if effects is None:
+        keys = [(add.kind, add.target) for add in cast("Sequence[Add]", batch.writes)]
+        if len(keys) != 1:
             effects = _effects(Counter(keys))
-            if len(keys) == 1:
-                of_one[keys[0]] = effects
+        elif keys[0] in of_one:
+            effects = of_one[keys[0]]
+        else:
+            effects = of_one[keys[0]] = _effects({keys[0]: 1})
         committed.append(Committed((CHANGED,) * len(keys), xid, slot, effects, seen))
     return committed
 
