@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from groundswell.consistency import Elsewhere, Level, Serve, Standing, choose
+from groundswell.errors import BadToken
 from groundswell.model import Effect
 from groundswell.revision import NOTHING, Revision, SessionToken, Wrote
 from groundswell.store import Changed, Committed, Store
@@ -85,3 +86,21 @@ def test_a_token_of_this_epoch_asks_for_no_more_than_it_knew() -> None:
 
 def test_eventual_reads_leave_an_old_token_as_it_is() -> None:
     assert tokens().after_read(Level.EVENTUAL, OLD, PRIMARY) == OLD.encode()
+
+
+@pytest.mark.parametrize("form", ["{other}", " {other} ", "{mine},{other}", "{other}, {mine}"])
+def test_a_token_of_another_store_is_refused_each_time(form: str) -> None:
+    mine = session(EPOCH).encode()
+    other = SessionToken(store="t", epoch=EPOCH).encode()
+    kept = tokens()
+    assert kept.decode(mine) == session(EPOCH)
+    for _ in range(2):
+        with pytest.raises(BadToken, match="another store"):
+            kept.decode(form.format(mine=mine, other=other))
+
+
+def test_several_tokens_are_one_and_spaces_around_them_are_nothing() -> None:
+    one = session(EPOCH, read=Revision.upto(45))
+    other = session(EPOCH, writes=(Wrote(47, 0, (Effect("like", 1, 1),)),))
+    found = tokens().decode(f" {one.encode()} , {other.encode()}")
+    assert found == one.merge(other)
