@@ -103,7 +103,7 @@ async def test_answers_of_one_turn_are_sent_after_all_of_them_are_made(served: S
     assert served.events == ["a answered", "b answered", "c sent", "c answered"]
     await turns(1)
     assert served.events[4:] == ["a sent", "b sent"]
-    assert [wire.written.endswith(name) for (_, wire), name in zip(made, names, strict=True)]
+    assert all(wire.written.endswith(name) for (_, wire), name in zip(made, names, strict=True))
 
 
 async def test_the_answer_to_a_lone_request_is_sent_at_once(served: Served) -> None:
