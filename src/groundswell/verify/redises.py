@@ -66,7 +66,8 @@ class RedisServer(Program):
                 start_new_session=True,  # Ctrl-C is for whoever started it, and who then ends it
                 preexec_fn=end_with_parent,
             )
-        if not until(self._is_there):
+        answered = until(lambda: process.poll() is not None or self._is_there())
+        if not answered or process.poll() is not None:
             self.kill()
             text = log.read_text("utf-8", "replace")[-2_000:]
             raise StoreUnusable(f"Redis did not start (status {process.returncode}). {text}")
@@ -80,9 +81,12 @@ class RedisServer(Program):
     def ask(self, *words: Any) -> Any:
         """What it answers to a command. Raises OSError where it does not."""
         from redis import Redis
+        from redis.backoff import NoBackoff
         from redis.exceptions import ConnectionError, TimeoutError
+        from redis.retry import Retry
 
-        with Redis(port=self.port, socket_timeout=5, decode_responses=True) as client:
+        once = Retry(NoBackoff(), 0)  # by itself it would go on for seconds
+        with Redis(port=self.port, socket_timeout=5, decode_responses=True, retry=once) as client:
             try:
                 return client.execute_command(*words)
             except (ConnectionError, TimeoutError) as error:
