@@ -155,6 +155,9 @@ async def test_a_day_with_stops_makes_its_charts(bench: Bench) -> None:
     charts = edges.charts(lived)
     assert [chart.name for chart in charts] == ["growth-edges", "day-rate", "day-memory"]
     assert all(y > 0 for line in charts[0].lines for y in line.y)
+    assert "rollup" in {line.label for line in charts[0].lines}
+    [memory] = charts[2].lines
+    assert [*memory.x] == sorted(memory.x)
 
 
 async def test_a_follow_that_is_missing_is_found_out(

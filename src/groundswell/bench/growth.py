@@ -59,17 +59,16 @@ class Edges:
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
-        self._rolled = (0.0, 0.0, 0.0)
         self.points: list[Point] = []
 
     async def __call__(self, follows: int, running: Running) -> None:
         """Measure, and leave all as it was."""
-        seconds, rollups, events = await rolled(running.url)
-        before, self._rolled = self._rolled, (seconds, rollups, events)
+        before_s, before, _ = await rolled(running.url)
         found = await asyncio.to_thread(_alone, running.url)
+        seconds, rollups, _ = await rolled(running.url)
+        found["rollup"] = 1_000 * (seconds - before_s) / max(rollups - before, 1)
         reads = await reading(self._bench, running, f"/v1/counts/follow/{day.TARGET}")
         found["count read, CPU"] = 1_000 * reads
-        found["rollup"] = 1_000 * (seconds - before[0]) / max(rollups - before[1], 1)
         self.points.append(Point(follows, found))
 
     def charts(self, lived: day.Day) -> list[Chart]:

@@ -114,7 +114,7 @@ class RedisCluster:
                 *("--cluster-node-timeout", str(NODE_TIMEOUT_MS)),
                 *("--cluster-replica-validity-factor", "0"),  # it takes over, whatever it lacks
                 *("--repl-diskless-sync-delay", "0"),  # no other replica of a master is to come
-                *("--repl-ping-replica-period", "1"),  # it is not listed before it has heard of something
+                *("--repl-ping-replica-period", "1"),  # not listed before it has heard one
             )
             for number, port in enumerate(bus)
         ]

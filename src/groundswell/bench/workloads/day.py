@@ -73,7 +73,8 @@ async def live(bench: Bench, marks: list[int], between: Between | None = None) -
             ):
                 parts.append(await follow(bench, running, made, mark))
             made = mark
-            memory += [(round(passed_s + at_s, 1), mib) for at_s, mib in meter.memory_mib]
+            began_s = memory[-1][0] if memory else 0.0  # a meter outlives its part by a little
+            memory += [(round(began_s + at_s, 1), mib) for at_s, mib in meter.memory_mib]
             passed_s += parts[-1].seconds
             looks += probe.took_ms
             costs[0] += meter.program_s + meter.database_s
